@@ -1,0 +1,7 @@
+"""The agent's settings, from flags, the environment and a YAML file."""
+
+from merbridge.config.config import Config
+from merbridge.config.load import ConfigError, add_arguments, load_config
+from merbridge.config.settings import SETTINGS, Setting
+
+__all__ = ["SETTINGS", "Config", "ConfigError", "Setting", "add_arguments", "load_config"]

@@ -1,0 +1,26 @@
+"""The settings' values."""
+
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class Config:
+    """What the agent is told; `merbridge.config.settings` says what each setting means.
+
+    `source` is "" for commands that take no --source. `cgroup_root` is None where it is to be found by PID 1's mounts.
+    """
+
+    config: Path | None
+    source: str
+    node_name: str
+    cgroup_root: Path | None
+    bpffs: Path
+    proc: Path
+    out_port: int
+    log_level: str
+    log_format: str
+    ztunnel_namespace: str
+    max_pods: int
+    max_connections: int

@@ -1,0 +1,148 @@
+"""The one table of settings: flags, environment names and keys of the configuration file all come from it."""
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import attrs
+
+Environment = Mapping[str, str]
+Value = str | int | Path | None
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@attrs.frozen
+class Setting:
+    """One setting. `parse` raises ValueError for a text that is not `allowed`; `default` may ask the environment."""
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Value]
+    allowed: str
+    default: Callable[[Environment], Value]
+    default_text: str
+    help: str
+    in_file: bool = True
+
+    @property
+    def attribute(self) -> str:
+        """The name in `Config`, and the other spelling in the file."""
+        return self.name.replace("-", "_")
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """As in the environment."""
+        return f"MERBRIDGE_{self.attribute.upper()}"
+
+
+def _always(value: Value) -> Callable[[Environment], Value]:
+    return lambda _environment: value
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
+
+
+def _absolute_path(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError(text)
+    return path
+
+
+def _dns_label(text: str) -> str:
+    if not _DNS_LABEL.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(text)
+        return text.lower()
+
+    return parse
+
+
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        # int() takes signs, spaces, underscores and other scripts' digits.
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not lowest <= int(text) <= highest:
+            raise ValueError(text)
+        return int(text)
+
+    return parse
+
+
+def _this_node(environment: Environment) -> str:
+    # The kubelet registers the hostname in lower case.
+    return environment.get("NODE_NAME") or socket.gethostname().lower()
+
+
+SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "config", "FILE", _path, "a path", _always(None), "none",
+            "YAML file with settings, their names as keys", in_file=False,
+        ),
+        Setting(
+            "source", "KIND:…", _text, "file:PATH", _always(None), "none: it must be given",
+            "where pods and namespaces are known from: file:PATH, what `kubectl get namespaces,pods -A -o yaml` prints",
+        ),
+        Setting(
+            "node-name", "NAME", _text, "a node's name", _this_node, "NODE_NAME, then the hostname",
+            "this node's name; pods of other nodes are ignored",
+        ),
+        Setting(
+            "cgroup-root", "DIR", _absolute_path, "an absolute path", _always(None), "the cgroup2 mount of PID 1",
+            "cgroup2 directory that the programs are attached to and pods' cgroups are below",
+        ),
+        Setting(
+            "bpffs", "DIR", _absolute_path, "an absolute path", _always(Path("/sys/fs/bpf/merbridge")),
+            "/sys/fs/bpf/merbridge", "directory for pinned maps and links; bpffs is mounted if it is missing",
+        ),
+        Setting(
+            "proc", "DIR", _absolute_path, "an absolute path", _always(Path("/proc")), "/proc",
+            "proc file system of the node's PID namespace",
+        ),
+        Setting(
+            "out-port", "PORT", _number(1, 65535), "a TCP port, 1 to 65535", _always(15001), "15001",
+            "ztunnel's port for outbound connections",
+        ),
+        Setting(
+            "log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error",
+            _always("info"), "info", "least severe messages to log",
+        ),
+        Setting(
+            "log-format", "FORMAT", _one_of("text", "json"), "text or json", _always("text"), "text",
+            "one line of text, or one JSON object, a message",
+        ),
+        Setting(
+            "ztunnel-namespace", "NAME", _dns_label, "a namespace's name", _always("istio-system"), "istio-system",
+            "the only namespace in which pods labelled app=ztunnel count as ztunnel",
+        ),
+        Setting(
+            "max-pods", "N", _number(1, 1_000_000), "a number from 1 to 1000000", _always(4096), "4096",
+            "size of the maps that hold the node's pods; when full, further pods are reported and not enrolled",
+        ),
+        Setting(
+            "max-connections", "N", _number(1, 16_000_000), "a number from 1 to 16000000", _always(65536), "65536",
+            "connections that can be in set-up at one time",
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,66 @@
+"""The source `file:PATH`: a file that holds what `kubectl get namespaces,pods -A -o yaml` (or `-o json`) prints."""
+
+import os
+import stat
+from pathlib import Path
+
+from merbridge.model import Snapshot
+from merbridge.sources.documents import parse_documents
+from merbridge.sources.errors import MalformedError, SourceError
+from merbridge.sources.objects import snapshot_of
+
+
+class FileSource:
+    """Pods and namespaces from one file. It keeps nothing: the caller keeps the last good snapshot."""
+
+    def __init__(self, path: Path) -> None:
+        """The file need not exist yet."""
+        self.path = path
+
+    def read(self) -> Snapshot:
+        """Read the whole file; raises `SourceError` when it is unreadable, half-written or not a list of pods."""
+        text = self._text()
+        try:
+            return snapshot_of(parse_documents(text))
+        except MalformedError as err:
+            raise SourceError(f"{self.path}: {err}") from None
+
+    def stamp(self) -> tuple[int, ...]:
+        """A cheap value that differs once the file may have changed, also by a swap of a symlink on the way to it.
+
+        Take it before `read`: then a change during the read shows as a new stamp.
+        """
+        try:
+            status = self.path.stat()
+        except OSError as err:
+            return (err.errno or 0,)
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def _text(self) -> str:
+        try:
+            content = self._content()
+        except OSError as err:
+            raise SourceError(f"{self.path}: cannot read the pod file: {os.strerror(err.errno or 0)}") from None
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as err:
+            line = content.count(b"\n", 0, err.start) + 1
+            raise SourceError(f"{self.path}: line {line}: not UTF-8 text, or cut within a character") from None
+
+    def _content(self) -> bytes:
+        # A pipe would block the agent's loop and cannot be read again.
+        if not stat.S_ISREG(self.path.stat().st_mode):
+            raise SourceError(f"{self.path}: not a regular file: --source file: needs one that can be read again")
+        return self.path.read_bytes()
+
+
+def parse_source(text: str) -> FileSource:
+    """The source that `--source` names; raises `SourceError` for a kind that does not exist."""
+    kind, colon, rest = text.partition(":")
+    if kind == "file" and rest:
+        return FileSource(Path(rest))
+    what = "a file: source without a path" if kind == "file" and colon else "no such source"
+    raise SourceError(
+        f"--source {text!r}: {what}: what exists is file:PATH, with the output of "
+        "`kubectl get namespaces,pods -A -o yaml`"
+    )

@@ -1,0 +1,138 @@
+"""A network namespace as the datapath knows it: its cookie, and the IPv4 addresses it has."""
+
+import errno
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from threading import Thread
+
+import attrs
+
+from merbridge.errors import MerbridgeError
+from merbridge.watchers.processes import NetnsId, netns_path
+from pybpfasm.kernel import sys as kernel
+
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h; Linux 5.14
+_COOKIE_SIZE = 8
+
+_LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s+/32 host LOCAL\b")
+
+
+class NetnsGoneError(Exception):
+    """The process, and perhaps its namespace, ended before it could be read; another process may still hold it."""
+
+
+@attrs.frozen
+class Netns:
+    """A network namespace. `cookie` is unique for the kernel's lifetime; `inode` only while the namespace lives.
+
+    `addresses` are its own IPv4 addresses outside 127/8.
+    """
+
+    inode: int
+    cookie: int
+    addresses: frozenset[IPv4Address]
+
+
+def read_netns(pid: int, proc: Path) -> Netns:
+    """Read the network namespace of process `pid`.
+
+    Raises `NetnsGoneError` when the process ends meanwhile, `MerbridgeError` without the privilege or on a kernel
+    older than 5.14.
+    """
+    with _held_netns(pid, proc) as descriptor:
+        held = os.fstat(descriptor)
+        cookie = _in_thread(lambda: _cookie_inside(descriptor))
+        addresses = _own_addresses(pid, proc)
+        # The PID may have gone to a process elsewhere; while the descriptor is open, this pair means this namespace.
+        now = _id_of(netns_path(pid, proc))
+    if now != NetnsId(held.st_dev, held.st_ino):
+        raise NetnsGoneError(f"process {pid} left its network namespace")
+    return Netns(held.st_ino, cookie, addresses)
+
+
+@contextmanager
+def _held_netns(pid: int, proc: Path) -> Iterator[int]:
+    path = netns_path(pid, proc)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise NetnsGoneError(f"process {pid} has ended") from None
+    except OSError as err:
+        raise MerbridgeError(f"{path}: cannot open: {err.strerror}: run as root with CAP_SYS_PTRACE") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _id_of(path: Path) -> NetnsId | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return NetnsId(status.st_dev, status.st_ino)
+
+
+def _in_thread(work: Callable[[], int]) -> int:
+    """Run `work` in a thread of its own: setns moves the calling thread, which must never serve anything else."""
+    outcome: Future[int] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as err:  # noqa: BLE001  # carried to the waiting thread, which raises it
+            outcome.set_exception(err)
+
+    thread = Thread(target=run, name="netns-cookie", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as err:
+        raise MerbridgeError(f"{err}: raise the limit of processes (ulimit -u, pids.max)") from None
+    thread.join()
+    return outcome.result()
+
+
+def _cookie_inside(descriptor: int) -> int:
+    try:
+        kernel.setns(descriptor, kernel.CLONE_NEWNET)
+    except OSError as err:
+        raise MerbridgeError(f"network namespace of a pod: {err}") from None
+    return _cookie_of_this_thread()
+
+
+def _cookie_of_this_thread() -> int:
+    # A unix socket belongs to a namespace as any other does, and no cgroup's socket programs see it.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            value = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE_SIZE)
+        except OSError as err:
+            if err.errno != errno.ENOPROTOOPT:
+                raise
+            raise MerbridgeError("this kernel has no SO_NETNS_COOKIE: Linux 5.14 or newer is needed") from None
+    return int.from_bytes(value, sys.byteorder)
+
+
+def _own_addresses(pid: int, proc: Path) -> frozenset[IPv4Address]:
+    try:
+        text = (proc / str(pid) / "net" / "fib_trie").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise NetnsGoneError(f"process {pid} has ended") from None
+    except OSError as err:
+        # EINVAL is what a process gives that has already lost its namespace.
+        if err.errno != errno.EINVAL:
+            raise MerbridgeError(f"{err.filename}: cannot read: {err.strerror}") from None
+        raise NetnsGoneError(f"process {pid} has ended") from None
+    return addresses_in_fib_trie(text)
+
+
+def addresses_in_fib_trie(text: str) -> frozenset[IPv4Address]:
+    """The IPv4 addresses outside 127/8 that `/proc/PID/net/fib_trie` lists as the namespace's own."""
+    found = (IPv4Address(match["address"]) for match in _LOCAL_HOST_ENTRY.finditer(text))
+    return frozenset(address for address in found if not address.is_loopback)

@@ -1,0 +1,97 @@
+"""One look at the node: the pods present, their cgroups and network namespaces. Nothing is kept between looks."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from merbridge.errors import MerbridgeError
+from merbridge.watchers.cgroups import pod_cgroup_ids
+from merbridge.watchers.netns import Netns, NetnsGoneError, read_netns
+from merbridge.watchers.processes import NetnsId, in_same_netns, netns_id, pod_processes, pod_uid_of_process
+
+_Pids = list[int]
+
+
+@attrs.frozen
+class PodPresence:
+    """A pod that has cgroups or processes on the node.
+
+    `netns` are the distinct network namespaces of its processes, by inode number; the host's is never among them.
+    """
+
+    uid: str
+    cgroup_ids: frozenset[int]
+    netns: tuple[Netns, ...]
+
+
+@attrs.frozen
+class NodeObservation:
+    """The pods present on the node by UID (the kubelet's: see `merbridge.model.Pod.kubelet_uid`)."""
+
+    pods: Mapping[str, PodPresence]
+    host_netns_cookie: int
+
+
+class NodeObserver:
+    """Looks at the node's processes through `proc` and at its cgroup2 tree below `cgroup_root`."""
+
+    def __init__(self, proc: Path, cgroup_root: Path) -> None:
+        """Nothing is read yet."""
+        self._proc = proc
+        self._cgroup_root = cgroup_root
+
+    def observe(self) -> NodeObservation:
+        """Look now; raises `MerbridgeError` when the privilege, the kernel or the directories do not allow it."""
+        host_pid = self._pid_on_the_host_network()
+        host = read_netns(host_pid, self._proc)
+        pids_by_netns = self._pids_by_pod_and_netns(host)
+        # After the processes, so that no cgroup of a process seen above is missed.
+        cgroup_ids = pod_cgroup_ids(self._cgroup_root)
+        namespaces = self._read_all(pids_by_netns, host)
+        uids = sorted(cgroup_ids.keys() | pids_by_netns.keys())
+        pods = {uid: PodPresence(uid, cgroup_ids.get(uid, frozenset()), namespaces.get(uid, ())) for uid in uids}
+        return NodeObservation(pods, host.cookie)
+
+    def _pid_on_the_host_network(self) -> int:
+        """PID 1, or this process where PID 1 may not be looked at and both are in one namespace."""
+        try:
+            if netns_id(1, self._proc) is not None:
+                return 1
+        except MerbridgeError:
+            if in_same_netns(1, "self", self._proc):
+                return int((self._proc / "self").readlink().name)
+            raise
+        raise MerbridgeError(f"{self._proc}: no process 1 there: see --proc")
+
+    def _pids_by_pod_and_netns(self, host: Netns) -> Mapping[str, Mapping[NetnsId, _Pids]]:
+        found: dict[str, dict[NetnsId, _Pids]] = defaultdict(lambda: defaultdict(list))
+        for process in pod_processes(self._proc):
+            # A runtime's helper is in the pod's cgroup before it enters the pod's namespace.
+            if process.netns.inode != host.inode:
+                found[process.pod_uid][process.netns].append(process.pid)
+        return found
+
+    def _read_all(
+        self, pids_by_netns: Mapping[str, Mapping[NetnsId, _Pids]], host: Netns
+    ) -> Mapping[str, tuple[Netns, ...]]:
+        return {
+            uid: tuple(sorted(self._read_of_pod(uid, holders, host), key=lambda netns: netns.inode))
+            for uid, holders in pids_by_netns.items()
+        }
+
+    def _read_of_pod(self, uid: str, pids_by_netns: Mapping[NetnsId, _Pids], host: Netns) -> set[Netns]:
+        read = (self._read_by_any(uid, identity, pids) for identity, pids in pids_by_netns.items())
+        return {netns for netns in read if netns is not None and netns.cookie != host.cookie}
+
+    def _read_by_any(self, uid: str, identity: NetnsId, pids: _Pids) -> Netns | None:
+        for pid in pids:
+            try:
+                netns = read_netns(pid, self._proc)
+            except NetnsGoneError:
+                continue
+            # The PID may be another pod's process by now.
+            if netns.inode == identity.inode and pod_uid_of_process(pid, self._proc) == uid:
+                return netns
+        return None

@@ -1,0 +1,94 @@
+"""Which processes belong to pods, and in which network namespace each of them is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from merbridge.errors import MerbridgeError
+from merbridge.watchers.cgroups import pod_uid_of
+
+_NEEDS_PTRACE = "it needs root with CAP_SYS_PTRACE in the node's PID namespace"
+
+
+@attrs.frozen
+class NetnsId:
+    """A network namespace while some process or descriptor holds it; the kernel gives the numbers out again later."""
+
+    device: int
+    inode: int
+
+
+@attrs.frozen
+class PodProcess:
+    """A process of a pod. `netns` is its main thread's."""
+
+    pid: int
+    pod_uid: str
+    netns: NetnsId
+
+
+def pod_processes(proc: Path) -> Iterator[PodProcess]:
+    """The processes whose cgroup, of any hierarchy, carries a pod's UID. One that ends meanwhile is left out.
+
+    Raises `MerbridgeError` when `proc` is no procfs or a pod's namespace may not be looked at.
+    """
+    for pid in _pids(proc):
+        uid = pod_uid_of_process(pid, proc)
+        netns = netns_id(pid, proc) if uid is not None else None
+        if uid is not None and netns is not None:
+            yield PodProcess(pid, uid, netns)
+
+
+def _pids(proc: Path) -> list[int]:
+    try:
+        pids = [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+    except OSError as err:
+        raise MerbridgeError(f"{proc}: cannot list processes: {err.strerror}: see --proc") from None
+    if not pids:
+        raise MerbridgeError(f"{proc}: not a proc file system, or an empty one: see --proc")
+    return pids
+
+
+def pod_uid_of_process(pid: int, proc: Path) -> str | None:
+    """The UID of the pod that a process belongs to, by its cgroups; None for other processes and for ended ones.
+
+    On v1 and hybrid hosts a v1 hierarchy carries the UID while the v2 line says `/`. A path may begin with `/..` where
+    the reader's cgroup namespace does not hold it; the pod's part of it is looked for, not the beginning.
+    """
+    try:
+        text = (proc / str(pid) / "cgroup").read_text(errors="surrogateescape")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # `hierarchy:controllers:path`, the v2 line being `0::path`; where the lines differ the v2 one wins.
+    lines = sorted(text.splitlines(), key=lambda line: not line.startswith("0::"))
+    uids = (pod_uid_of(line.split(":", 2)[-1]) for line in lines)
+    return next((uid for uid in uids if uid is not None), None)
+
+
+def netns_id(pid: int, proc: Path) -> NetnsId | None:
+    """The network namespace of a process, None once it has ended; raises `MerbridgeError` without the right to look."""
+    path = netns_path(pid, proc)
+    try:
+        status = path.stat()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:
+        raise MerbridgeError(f"{path}: permission denied: {_NEEDS_PTRACE}") from None
+    return NetnsId(status.st_dev, status.st_ino)
+
+
+def netns_path(pid: int, proc: Path) -> Path:
+    """The file that stands for a process's network namespace."""
+    return proc / str(pid) / "ns" / "net"
+
+
+def in_same_netns(pid: int, other: str, proc: Path) -> bool:
+    """Whether two processes share a network namespace, learnt without the right to look into either (no ptrace).
+
+    Each namespace has its own /proc/net, whose files' inode numbers no other namespace's share. `other` may be "self".
+    """
+    try:
+        return (proc / str(pid) / "net" / "dev").stat().st_ino == (proc / other / "net" / "dev").stat().st_ino
+    except OSError:
+        return False

@@ -1,0 +1,128 @@
+"""The maps that the programs share with each other and with the agent: each layout is declared here and nowhere else."""
+
+from enum import IntEnum
+
+from pybpfasm import (
+    BPF_F_NO_PREALLOC,
+    HashMap,
+    PerCpuArray,
+    SkStorage,
+    SockHash,
+    Struct,
+    be16,
+    be32,
+    i32,
+    u16,
+    u32,
+    u64,
+)
+
+# Flags of a pod. Their values are those of upstream merbridge.
+IN_MESH = 1
+IS_ZTUNNEL = 4
+
+
+class PodInfo(Struct):
+    """A network namespace or a cgroup that the agent knows. One outside the mesh has an entry too, with no flag set."""
+
+    flags: u32
+    ip4: be32
+
+
+class Ztunnel(Struct):
+    """Where this node's ztunnel is."""
+
+    netns_cookie: u64
+    ip4: be32
+
+
+class Endpoint(Struct):
+    """An IPv4 address and a port."""
+
+    ip4: be32
+    port: be16
+
+
+class Connection(Struct):
+    """A connection to ztunnel as its accepting side sees it. Ports are in host order.
+
+    The namespace is the accepting one: address tuples of different namespaces may be equal.
+    """
+
+    netns_cookie: u64
+    client_ip4: be32
+    server_ip4: be32
+    client_port: u16
+    server_port: u16
+
+
+class Origin(Struct):
+    """What the accepting side learns of a connection: where it was meant to go, and the cookie of the client's socket."""
+
+    original: Endpoint
+    client: u64
+
+
+# The two sides of a redirected connection.
+CLIENT = 0
+ACCEPTING = 1
+
+
+class SocketState(Struct):
+    """What is known of one socket of a redirected connection; it lives and ends with the socket.
+
+    `connection` is the cookie of the client's socket, which names the connection on both sides; 0 while there is none.
+    `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it.
+    """
+
+    original: Endpoint
+    connection: u64
+    ztunnel_netns: u64
+    ztunnel_ip4: be32
+    side: u32
+    by_tcp: u32
+
+
+class SocketKey(Struct):
+    """One socket of a connection. A socket cookie is unique on the machine: namespaces cannot be confused."""
+
+    connection: u64
+    side: u64
+
+
+class SocketCookie(Struct):
+    """What user space reads from the map of sockets."""
+
+    cookie: u64
+
+
+class Counter(Struct):
+    """How often something has happened."""
+
+    count: u64
+
+
+class Count(IntEnum):
+    """What is counted."""
+
+    REDIRECTED = 0
+    REFUSED_NO_ZTUNNEL = 1
+    REFUSED_NO_MEMORY = 2
+    ORIGINAL_DST_FULL = 3
+    SPLICED = 4
+
+
+# The key of ztunnel's entry in `settings`, as in upstream merbridge.
+ZTUNNEL = 1
+
+# Membership: never evicts. Entries are allocated one by one, so that an update replaces an entry in one step.
+netns_info_map = HashMap[u64, PodInfo](max_entries=4096, flags=BPF_F_NO_PREALLOC)
+cgroup_info_map = HashMap[u64, PodInfo](max_entries=16384, flags=BPF_F_NO_PREALLOC)
+settings = HashMap[u32, Ztunnel](max_entries=2, flags=BPF_F_NO_PREALLOC)
+
+# Connections that are being set up: from the client's SYN until the accepting side is established.
+original_dst = HashMap[Connection, Origin](max_entries=65536)
+
+socket_state = SkStorage[i32, SocketState]()
+sockets = SockHash[SocketKey, SocketCookie](max_entries=65536)
+counters = PerCpuArray[u32, Counter](max_entries=len(Count))

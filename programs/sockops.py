@@ -1,0 +1,174 @@
+"""sock_ops: the accepting side learns the original destination before the SYN leaves; both sockets enter the SOCKHASH.
+
+Bytes of one direction go one way. A direction in which TCP has been given a byte is never redirected: the redirected
+bytes would overtake it. TCP asks for the segment size before it takes the first byte (tcp_send_mss), whoever sends and
+however: also a send that began before the connection was established, which `redirect` never sees. That is the moment
+at which a direction is marked.
+"""
+
+import pybpfasm as bpf
+from programs.count import count
+from programs.maps import (
+    ACCEPTING,
+    CLIENT,
+    Connection,
+    Count,
+    Origin,
+    SocketKey,
+    SocketState,
+    original_dst,
+    socket_state,
+    sockets,
+)
+from pybpfasm import BPF_ANY, SockOps, ntohl
+from pybpfasm import helpers as h
+
+OUT_PORT = 15001
+
+# Events: enum in uapi linux/bpf.h, BPF_SOCK_OPS_…
+TCP_CONNECT_CB = 3
+ACTIVE_ESTABLISHED_CB = 4
+PASSIVE_ESTABLISHED_CB = 5
+STATE_CB = 10
+HDR_OPT_LEN_CB = 14
+
+# Which events a socket reports: BPF_SOCK_OPS_…_FLAG.
+STATE_CB_FLAG = 1 << 2
+WRITE_HDR_OPT_CB_FLAG = 1 << 6
+
+# Why the length of header options is asked for: the segment size is wanted, for bytes to come.
+WRITE_HDR_TCP_CURRENT_MSS = 1
+
+TCP_CLOSE = 7
+
+
+@bpf.inline
+def state_of(ctx: SockOps) -> SocketState | None:
+    """What is known of the socket."""
+    sk = ctx.sk
+    if sk is None:
+        return None
+    return socket_state.get(sk)
+
+
+@bpf.inline
+def report(ctx: SockOps, flags: int) -> None:
+    """Ask for more events of this socket, beside those that others asked for."""
+    h.sock_ops_cb_flags_set(ctx, ctx.bpf_sock_ops_cb_flags | flags)
+
+
+@bpf.inline
+def as_client(ctx: SockOps, ztunnel_netns: int) -> Connection:
+    """The connection of a client's socket."""
+    return Connection(
+        netns_cookie=ztunnel_netns,
+        client_ip4=ctx.local_ip4,
+        client_port=ctx.local_port,
+        server_ip4=ctx.remote_ip4,
+        server_port=ntohl(ctx.remote_port),
+    )
+
+
+@bpf.inline
+def connecting(ctx: SockOps) -> None:
+    """The client's SYN is about to leave: tell the accepting side where the connection was meant to go."""
+    state = state_of(ctx)
+    if state is None:
+        return
+    if ctx.remote_ip4 != state.ztunnel_ip4 or ntohl(ctx.remote_port) != OUT_PORT:
+        # Redirected once, without success; now it connects to somewhere else.
+        state.connection = 0
+        return
+    state.connection = h.get_socket_cookie(ctx)
+    state.side = CLIENT
+    state.by_tcp = 0
+    key = as_client(ctx, state.ztunnel_netns)
+    if original_dst.update(key, Origin(original=state.original, client=state.connection)) != 0:
+        count(Count.ORIGINAL_DST_FULL)
+        return
+    report(ctx, STATE_CB_FLAG | WRITE_HDR_OPT_CB_FLAG)
+
+
+@bpf.inline
+def client_established(ctx: SockOps) -> None:
+    """The client's side stands."""
+    state = state_of(ctx)
+    if state is None:
+        return
+    if state.connection == 0:
+        return
+    if ctx.data_segs_out != 0:
+        state.by_tcp = 1  # TCP fast open: the SYN carried data
+    h.sock_hash_update(ctx, sockets, SocketKey(connection=state.connection, side=CLIENT), BPF_ANY)
+
+
+@bpf.inline
+def accepting_established(ctx: SockOps) -> None:
+    """ztunnel's side stands: it takes over what the client left for it."""
+    key = Connection(
+        netns_cookie=h.get_netns_cookie(ctx),
+        client_ip4=ctx.remote_ip4,
+        client_port=ntohl(ctx.remote_port),
+        server_ip4=ctx.local_ip4,
+        server_port=ctx.local_port,
+    )
+    origin = original_dst.lookup(key)
+    if origin is None:
+        return
+    sk = ctx.sk
+    if sk is None:
+        return
+    state = socket_state.get_or_create(sk)
+    if state is None:
+        count(Count.REFUSED_NO_MEMORY)
+        return
+    state.original = origin.original
+    state.connection = origin.client
+    state.side = ACCEPTING
+    original_dst.delete(key)
+    report(ctx, WRITE_HDR_OPT_CB_FLAG)
+    h.sock_hash_update(ctx, sockets, SocketKey(connection=state.connection, side=ACCEPTING), BPF_ANY)
+    count(Count.SPLICED)
+
+
+@bpf.inline
+def sending_by_tcp(ctx: SockOps) -> None:
+    """TCP is about to take bytes: from now on this direction stays with it."""
+    state = state_of(ctx)
+    if state is None:
+        return
+    state.by_tcp = 1
+    h.sock_ops_cb_flags_set(ctx, ctx.bpf_sock_ops_cb_flags & ~WRITE_HDR_OPT_CB_FLAG)
+
+
+@bpf.inline
+def client_closed(ctx: SockOps) -> None:
+    """The client is gone: if ztunnel's side never stood, what was left for it goes too."""
+    state = state_of(ctx)
+    if state is None:
+        return
+    key = as_client(ctx, state.ztunnel_netns)
+    origin = original_dst.lookup(key)
+    if origin is None:
+        return
+    if origin.client == state.connection:
+        original_dst.delete(key)
+
+
+@bpf.sock_ops
+def sockops(ctx: SockOps) -> int:
+    """One event of a TCP socket."""
+    op = ctx.op
+    if op == TCP_CONNECT_CB:
+        connecting(ctx)
+    elif op == ACTIVE_ESTABLISHED_CB:
+        client_established(ctx)
+    elif op == PASSIVE_ESTABLISHED_CB:
+        if ctx.local_port == OUT_PORT:
+            accepting_established(ctx)
+    elif op == HDR_OPT_LEN_CB:
+        if ctx.args[0] == WRITE_HDR_TCP_CURRENT_MSS:
+            sending_by_tcp(ctx)
+    elif op == STATE_CB and ctx.args[1] == TCP_CLOSE:
+        client_closed(ctx)
+    return 1

@@ -1,0 +1,77 @@
+"""Write, check, load and attach eBPF programs from Python, with no C toolchain.
+
+This is what a program's author imports; the compiler and the kernel's side are imported from their own modules, and
+so cost nothing until they are used.
+"""
+
+from pybpfasm.lang import helpers
+from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
+from pybpfasm.lang.maps import (
+    BPF_ANY,
+    BPF_EXIST,
+    BPF_F_NO_PREALLOC,
+    BPF_NOEXIST,
+    Array,
+    HashMap,
+    PerCpuArray,
+    SkStorage,
+    SockHash,
+)
+from pybpfasm.lang.programs import Program, connect4, getsockopt, inline, sk_msg, sock_ops, unroll
+from pybpfasm.lang.types import (
+    CharsType,
+    Struct,
+    be16,
+    be32,
+    htonl,
+    htons,
+    i32,
+    i64,
+    ip4,
+    ntohl,
+    ntohs,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+
+__all__ = [
+    "BPF_ANY",
+    "BPF_EXIST",
+    "BPF_F_NO_PREALLOC",
+    "BPF_NOEXIST",
+    "Array",
+    "CharsType",
+    "HashMap",
+    "PerCpuArray",
+    "Program",
+    "SkMsg",
+    "SkStorage",
+    "Sock",
+    "SockAddr",
+    "SockHash",
+    "SockOps",
+    "Sockopt",
+    "Struct",
+    "be16",
+    "be32",
+    "connect4",
+    "getsockopt",
+    "helpers",
+    "htonl",
+    "htons",
+    "i32",
+    "i64",
+    "inline",
+    "ip4",
+    "ntohl",
+    "ntohs",
+    "sk_msg",
+    "sock_ops",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "unroll",
+]

@@ -1,0 +1,160 @@
+"""What a parameter, a result or a local is declared to be, and whether a value fits."""
+
+import ast
+import types
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pybpfasm.compiler.values import (
+    BOOL,
+    SIGNED,
+    UNSIGNED,
+    BoolType,
+    Constant,
+    Place,
+    Pointer,
+    PointerTarget,
+    Scalar,
+    Value,
+    describe,
+    target_name,
+)
+from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, be16, be32, value_type
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Lowering
+
+
+class AnnotationError(Exception):
+    """An annotation that says nothing to the compiler; its text is a reason for a `CompileError`."""
+
+
+@attrs.frozen
+class Expected:
+    """A declared type. `any_int` is plain `int`: signed or unsigned."""
+
+    scalar: IntType | NetworkType | BoolType | None = None
+    any_int: bool = False
+    target: PointerTarget | None = None
+    nullable: bool = False
+    nothing: bool = False
+
+    def __str__(self) -> str:
+        if self.nothing:
+            return "None"
+        if self.any_int:
+            return "int"
+        if self.target is not None:
+            return target_name(self.target) + (" | None" if self.nullable else "")
+        return str(self.scalar)
+
+    def pointer_target(self) -> PointerTarget:
+        """What the declared pointer points to."""
+        assert self.target is not None  # noqa: S101 - asked only where None was accepted, and that takes a pointer
+        return self.target
+
+    def accept(self, lowering: "Lowering", node: ast.AST, value: Value) -> Value:
+        """The value, if it fits; a compile error at `node` if it does not."""
+        if not self._fits(lowering, value):
+            lowering.fail(node, self._mismatch(value))
+        return value
+
+    def _fits(self, lowering: "Lowering", value: Value) -> bool:
+        match value:
+            case Constant(value=None):
+                return self.target is not None and self.nullable
+            case Pointer(target=target, nullable=nullable):
+                return self.target is not None and _points_to(target, self.target) and (self.nullable or not nullable)
+            case Place(type=StructType() as layout):
+                return layout == self.target
+            case Scalar() | Constant():
+                found = lowering.expressions.scalar_type_or_none(value)
+                if self.any_int or isinstance(self.scalar, IntType):
+                    constant = isinstance(value, Constant) and isinstance(found, IntType)
+                    return constant or (isinstance(found, IntType) and (self.any_int or found == self.scalar))
+                return found is not None and found == self.scalar
+            case _:
+                return False
+
+    def _mismatch(self, value: Value) -> str:
+        found = describe(value)
+        if isinstance(value, Pointer) and value.nullable and not self.nullable:
+            return f"this may be None where {self} is wanted: test `is None` first"
+        hint = conversion_hint(value, self.scalar if self.scalar is not None else UNSIGNED if self.any_int else None)
+        return f"this is {found} where {self} is wanted{hint}"
+
+
+def conversion_hint(value: Value, wanted: IntType | NetworkType | BoolType | None) -> str:
+    """How to turn the value into what is wanted, where it is a matter of byte order; else nothing."""
+    found = describe(value)
+    if found == "int" and isinstance(wanted, NetworkType):
+        return f": convert it with {'htons' if wanted.bits == 16 else 'htonl'}()"
+    if found in ("be16", "be32") and isinstance(wanted, IntType):
+        return f": convert it with {'ntohs' if found == 'be16' else 'ntohl'}()"
+    return ""
+
+
+def expected(annotation: Any) -> Expected:
+    """What an annotation declares; raises `AnnotationError` if it is none that a program can have."""
+    if annotation is None or annotation is type(None):
+        return Expected(nothing=True)
+    if annotation is int:
+        return Expected(any_int=True)
+    if annotation is bool:
+        return Expected(scalar=BOOL)
+    if annotation in (be16, be32):
+        return Expected(scalar=NetworkType(annotation.bits))
+    target = _pointer_target(annotation)
+    if target is not None:
+        return Expected(target=target)
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return _optional(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return Expected(scalar=_wide_int(annotation))
+    raise AnnotationError(f"{_name(annotation)} is no type of a BPF program")
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The evaluated annotations of a function; `AnnotationError` if one cannot be evaluated."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise AnnotationError(f"an annotation cannot be evaluated: {error}") from None
+
+
+def _optional(annotation: Any) -> Expected:
+    parts = [part for part in typing.get_args(annotation) if part is not type(None)]
+    target = _pointer_target(parts[0]) if len(parts) == 1 else None
+    if target is None:
+        raise AnnotationError("only a struct or a socket can be `… | None`")
+    return Expected(target=target, nullable=True)
+
+
+def _pointer_target(annotation: Any) -> PointerTarget | None:
+    if isinstance(annotation, type) and issubclass(annotation, Context):
+        return annotation
+    if isinstance(annotation, type) and issubclass(annotation, Struct) and annotation is not Struct:
+        return annotation.__layout__
+    return None
+
+
+def _wide_int(annotation: Any) -> IntType:
+    type_ = value_type(annotation)
+    if type_ not in (UNSIGNED, SIGNED):
+        raise AnnotationError(f"{type_} is for fields; here numbers are 64 bits wide: write u64, i64 or int")
+    assert isinstance(type_, IntType)  # noqa: S101 - both that passed are
+    return type_
+
+
+def _points_to(found: PointerTarget, wanted: PointerTarget) -> bool:
+    if isinstance(found, type) and isinstance(wanted, type):
+        return issubclass(found, wanted)
+    return found == wanted
+
+
+def _name(annotation: Any) -> str:
+    return getattr(annotation, "__name__", None) or str(annotation)

@@ -1,0 +1,304 @@
+"""Calls: of helpers, methods of maps, conversions, struct constructors, and inline functions."""
+
+import ast
+import inspect
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
+from pybpfasm.compiler.diagnostics import Source
+from pybpfasm.compiler.returns import ToCaller, ToCondition
+from pybpfasm.compiler.values import (
+    SIGNED,
+    UNSIGNED,
+    BoundMethod,
+    Constant,
+    Place,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+)
+from pybpfasm.ir import Argument, Binary, Branch, Call, Goto, Load, MapAddress, Move, Register, SlotAddress, Swap
+from pybpfasm.isa import Alu, Jump
+from pybpfasm.lang import types as lang
+from pybpfasm.lang.contexts import Sockopt
+from pybpfasm.lang.maps import MapDeclaration, SkStorage
+from pybpfasm.lang.types import NetworkType, Struct, StructType, btf_type, value_type
+from pybpfasm.uapi import Helper
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Junction, Lowering
+
+Function = Callable[..., Any]
+
+# Where a Sockopt's buffer begins and ends (struct bpf_sockopt).
+_OPTVAL, _OPTVAL_END = 8, 16
+
+_SK_STORAGE_GET_F_CREATE = 1
+
+_CONVERSIONS: dict[Function, tuple[int, bool]] = {
+    lang.htons: (16, True),
+    lang.htonl: (32, True),
+    lang.ntohs: (16, False),
+    lang.ntohl: (32, False),
+}
+
+
+class Calls:
+    """Compiles calls."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def value(self, node: ast.Call) -> Value:
+        """The result of a call."""
+        callee = self._lowering.expressions.value(node.func)
+        match callee:
+            case BoundMethod(owner=SkStorage() as storage, name=name):
+                return self._storage_method(node, storage, name)
+            case BoundMethod(owner=MapDeclaration() as declaration, name=name):
+                return self._map_method(node, declaration, name)
+            case BoundMethod(owner=Pointer(target=type()) as pointer):
+                return self._optval(node, pointer)
+            case Constant(value=type() as struct) if issubclass(struct, Struct) and struct is not Struct:
+                return self._lowering.memory.construct(node, struct)
+            case Constant(value=function) if _marked(function, "__bpf_helper__"):
+                return self._helper(node, function)
+            case Constant(value=function) if _marked(function, "__bpf_inline__"):
+                return self._inline(node, function)
+            case Constant(value=function) if _is_one_of(function, _CONVERSIONS):
+                return self._conversion(node, function)
+            case Constant(value=function) if function is lang.ip4:
+                return self._address_constant(node)
+            case _:
+                hint = " (mark a function of yours with @inline)" if isinstance(callee, Constant) else ""
+                self._lowering.fail(node.func, f"{describe(callee)} cannot be called in a BPF program{hint}")
+
+    def inline_condition(self, node: ast.Call, yes: "Junction", no: "Junction") -> bool:
+        """Compile a call of an inline function that returns bool as a branch; False if it is no such call."""
+        callee = self._lowering.expressions.value(node.func)
+        if not isinstance(callee, Constant) or not _marked(callee.value, "__bpf_inline__"):
+            return False
+        function = callee.value
+        if self._hints(node, function).get("return") is not bool:
+            return False
+        names = self._parameters(node, function)
+        self._body(node, function, names, ToCondition(self._lowering, yes, no))
+        self._lowering.frame.names = None
+        return True
+
+    def _inline(self, node: ast.Call, function: Function) -> Value:
+        lowering = self._lowering
+        hints = self._hints(node, function)
+        result = self._expected(node, hints.get("return", None))
+        target = ToCaller(lowering, result, lowering.junction(), lowering.register())
+        names = self._parameters(node, function)
+        caller_names = lowering.frame.names
+        # The junction gathers the callee's paths for the caller, whose names none of them can change.
+        self._body(node, function, names, target)
+        lowering.frame.names = caller_names
+        lowering.enter(target.exit)
+        return Constant(None) if target.result is None else target.result
+
+    def _body(self, node: ast.Call, function: Function, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
+        from pybpfasm.compiler.lowering import Frame
+
+        source = Source.of(function)
+        if any(frame.source.function is function for frame in self._lowering.frames):
+            self._lowering.fail(node, f"{function.__name__} calls itself: an inline function cannot")
+        self._lowering.frames.append(Frame(source, returns, names))
+        try:
+            self._lowering.statements.function(source)
+        finally:
+            self._lowering.frames.pop()
+
+    def _parameters(self, node: ast.Call, function: Function) -> dict[str, Any]:
+        hints = self._hints(node, function)
+        names: dict[str, Any] = {}
+        for name, argument in self._bind(node, function).items():
+            if name not in hints:
+                self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
+            wanted = self._expected(node, hints[name])
+            names[name] = wanted.accept(self._lowering, argument, self._lowering.expressions.value(argument))
+        return names
+
+    def _helper(self, node: ast.Call, function: Function) -> Value:
+        hints = self._hints(node, function)
+        bound = self._bind(node, function)
+        arguments: list[Argument] = []
+        used_map: MapDeclaration[Any, Any] | None = None
+        for name, argument in bound.items():
+            hint = hints[name]
+            if isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), MapDeclaration):
+                used_map = self._map_argument(argument, typing.get_origin(hint))
+                arguments.append(self._map_address(used_map))
+            elif isinstance(hint, typing.TypeVar) and used_map is not None:
+                arguments.append(self._stored(argument, used_map.key_annotation))
+            else:
+                arguments.append(self._plain_argument(argument, self._expected(argument, hint)))
+        return self._call(node, function.__bpf_helper__, arguments, hints["return"])  # type: ignore[attr-defined]  # marked
+
+    def _plain_argument(self, node: ast.expr, wanted: Expected) -> Argument:
+        value = wanted.accept(self._lowering, node, self._lowering.expressions.value(node))
+        if isinstance(value, Pointer):
+            return value.register
+        if isinstance(value, Scalar | Constant):
+            return self._lowering.expressions.operand(node, value)
+        self._lowering.fail(node, f"{describe(value)} cannot be handed to a helper")
+
+    def _map_argument(self, node: ast.expr, kind: type[MapDeclaration[Any, Any]]) -> MapDeclaration[Any, Any]:
+        value = self._lowering.expressions.value(node)
+        if isinstance(value, Constant) and isinstance(value.value, kind):
+            return value.value
+        self._lowering.fail(node, f"a {kind.__name__} is wanted, this is {describe(value)}")
+
+    def _map_method(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
+        bound = self._bind(node, getattr(declaration, name))
+        key = self._stored(bound["key"], declaration.key_annotation)
+        address = self._map_address(declaration)
+        if name == "lookup":
+            target = self._lowering.register()
+            call = Call(target, Helper.MAP_LOOKUP_ELEM, (address, key), self._lowering.location(node))
+            self._lowering.emit(call)
+            return Pointer(target, self._value_layout(node, declaration), nullable=True)
+        if name == "delete":
+            return self._call(node, Helper.MAP_DELETE_ELEM, [address, key], lang.i64)
+        value = self._stored(bound["value"], declaration.value_annotation)
+        flags = self._number_or_zero(bound.get("flags"))
+        return self._call(node, Helper.MAP_UPDATE_ELEM, [address, key, value, flags], lang.i64)
+
+    def _storage_method(self, node: ast.Call, storage: SkStorage[Any, Any], name: str) -> Value:
+        argument = self._bind(node, getattr(storage, name))["sock"]
+        sock = self._plain_argument(argument, expected(self._hints(node, storage.get)["sock"]))
+        address = self._map_address(storage)
+        if name == "delete":
+            return self._call(node, Helper.SK_STORAGE_DELETE, [address, sock], lang.i64)
+        flags = _SK_STORAGE_GET_F_CREATE if name == "get_or_create" else 0
+        target = self._lowering.register()
+        arguments = (address, sock, 0, flags)
+        self._lowering.emit(Call(target, Helper.SK_STORAGE_GET, arguments, self._lowering.location(node)))
+        return Pointer(target, self._value_layout(node, storage), nullable=True)
+
+    def _optval(self, node: ast.Call, pointer: Pointer) -> Value:
+        """The buffer of a getsockopt, if `size` bytes of it can be reached: the comparison the verifier looks for."""
+        lowering, location = self._lowering, self._lowering.location(node)
+        argument = self._bind(node, Sockopt(), method="optval")["as_type"]
+        struct = lowering.expressions.constant(argument)
+        if not (isinstance(struct, type) and issubclass(struct, Struct) and struct is not Struct):
+            lowering.fail(argument, "a Struct is wanted")
+        layout = struct.__layout__
+        start, end, needed, result = (lowering.register() for _ in range(4))
+        lowering.emit(Load(start, pointer.register, _OPTVAL, 8, location))
+        lowering.emit(Load(end, pointer.register, _OPTVAL_END, 8, location))
+        lowering.emit(Binary(Alu.ADD, needed, start, layout.size, location))
+        short, enough, done = lowering.junction(), lowering.junction(), lowering.junction()
+        names = lowering.frame.names
+        blocks = lowering.arrive(short), lowering.arrive(enough)
+        lowering.emit(Branch(Jump.JGT, needed, end, 64, *blocks, location))
+        for junction, value in ((short, 0), (enough, start)):
+            lowering.enter(junction)
+            lowering.emit(Move(result, value, location))
+            lowering.emit(Goto(lowering.arrive(done), location))
+        lowering.enter(done)
+        lowering.frame.names = names
+        return Pointer(result, layout, nullable=True)
+
+    def _conversion(self, node: ast.Call, function: Function) -> Value:
+        bits, to_network = _CONVERSIONS[function]
+        argument = next(iter(self._bind(node, function).values()))
+        value = self._lowering.expressions.value(argument)
+        network = NetworkType(bits)
+        wanted = Expected(any_int=True) if to_network else Expected(scalar=network)
+        wanted.accept(self._lowering, argument, value)
+        if isinstance(value, Constant):
+            return Constant(function(value.value))
+        assert isinstance(value, Scalar)  # noqa: S101 - accepted as a number, and no constant
+        target = self._lowering.register()
+        self._lowering.emit(Swap(target, value.register, bits, self._lowering.location(node)))
+        return Scalar(target, network if to_network else UNSIGNED)
+
+    def _address_constant(self, node: ast.Call) -> Value:
+        argument = self._bind(node, lang.ip4)["address"]
+        text = self._lowering.expressions.constant(argument)
+        try:
+            return Constant(lang.ip4(text))
+        except ValueError as error:
+            self._lowering.fail(argument, str(error))
+
+    def _call(self, node: ast.AST, helper: int, arguments: list[Argument], result: Any) -> Value:
+        target = self._lowering.register()
+        self._lowering.emit(Call(target, int(helper), tuple(arguments), self._lowering.location(node)))
+        type_ = value_type(result)
+        return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
+
+    def _map_address(self, declaration: MapDeclaration[Any, Any]) -> MapAddress:
+        return MapAddress(self._lowering.names.map_spec(declaration))
+
+    def _value_layout(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> StructType:
+        layout = value_type(declaration.value_annotation)
+        if not isinstance(layout, StructType):
+            self._lowering.fail(node, f"the map's value is {layout}: make it a Struct, so that it can be used in place")
+        return layout
+
+    def _stored(self, node: ast.expr, annotation: Any) -> Register | SlotAddress:
+        """A key or a value in memory, for a helper to read."""
+        type_ = value_type(annotation)
+        value = self._lowering.expressions.value(node)
+        if isinstance(type_, StructType):
+            match value:
+                case Place(type=found) if found == type_:
+                    return self._lowering.memory.address(value, node)
+                case Pointer(register=register, target=found, nullable=False) if found == type_:
+                    return register
+                case _:
+                    self._lowering.fail(node, f"{type_.name} is wanted here, this is {describe(value)}")
+        scalar = Expected(any_int=True) if isinstance(type_, lang.IntType) else Expected(scalar=type_)  # type: ignore[arg-type]  # keys are no text
+        scalar.accept(self._lowering, node, value)
+        assert isinstance(value, Scalar | Constant)  # noqa: S101 - accepted as a number
+        operand = self._lowering.expressions.operand(node, value)
+        if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31:
+            operand = self._lowering.expressions.in_register(operand, node)
+        return self._lowering.memory.spill(node, operand, btf_type(type_).size)
+
+    def _number_or_zero(self, node: ast.expr | None) -> Argument:
+        if node is None:
+            return 0
+        return self._lowering.expressions.operand(node, self._lowering.expressions.number(node))
+
+    def _bind(self, node: ast.Call, function: Any, method: str | None = None) -> dict[str, ast.expr]:
+        """The call's arguments by the names of the parameters they go to."""
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                self._lowering.fail(argument, "`*` is not supported: write the arguments out")
+        keywords = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                self._lowering.fail(keyword.value, "`**` is not supported: write the arguments out")
+            keywords[keyword.arg] = keyword.value
+        target = getattr(function, method) if method else function
+        try:
+            return dict(inspect.signature(target).bind(*node.args, **keywords).arguments)
+        except TypeError as error:
+            self._lowering.fail(node, f"{target.__name__}(): {error}")
+
+    def _hints(self, node: ast.AST, function: Function) -> dict[str, Any]:
+        try:
+            return hints_of(function)
+        except AnnotationError as error:
+            self._lowering.fail(node, f"{function.__name__}: {error}")
+
+    def _expected(self, node: ast.AST, annotation: Any) -> Expected:
+        try:
+            return expected(annotation)
+        except AnnotationError as error:
+            self._lowering.fail(node, str(error))
+
+
+def _marked(function: Any, mark: str) -> bool:
+    return inspect.isfunction(function) and hasattr(function, mark)
+
+
+def _is_one_of(function: Any, table: dict[Function, Any]) -> bool:
+    return inspect.isfunction(function) and function in table

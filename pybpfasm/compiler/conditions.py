@@ -1,0 +1,199 @@
+"""Conditions to branches; and what a test of None teaches about a name on each side."""
+
+import ast
+from typing import TYPE_CHECKING
+
+from pybpfasm.compiler.annotations import conversion_hint
+from pybpfasm.compiler.memory import with_pointer_checked
+from pybpfasm.compiler.values import (
+    BOOL,
+    SIGNED,
+    UNSIGNED,
+    Constant,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+    known_operand,
+)
+from pybpfasm.ir import Branch, Move, Operand
+from pybpfasm.isa import Jump
+from pybpfasm.lang.types import NetworkType
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Junction, Lowering
+
+# For each comparison: the unsigned jump, the signed jump, and the comparison with its sides exchanged.
+_COMPARISONS: dict[type[ast.cmpop], tuple[Jump, Jump, type[ast.cmpop]]] = {
+    ast.Eq: (Jump.JEQ, Jump.JEQ, ast.Eq),
+    ast.NotEq: (Jump.JNE, Jump.JNE, ast.NotEq),
+    ast.Lt: (Jump.JLT, Jump.JSLT, ast.Gt),
+    ast.LtE: (Jump.JLE, Jump.JSLE, ast.GtE),
+    ast.Gt: (Jump.JGT, Jump.JSGT, ast.Lt),
+    ast.GtE: (Jump.JGE, Jump.JSGE, ast.LtE),
+}
+
+
+class Conditions:
+    """Compiles conditions."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def branch(self, node: ast.expr, yes: "Junction", no: "Junction") -> None:
+        """Go to `yes` where the expression is true, to `no` where it is false."""
+        match node:
+            case ast.BoolOp(op=ast.And(), values=values):
+                self._chain(values, yes, no, all_needed=True)
+            case ast.BoolOp(op=ast.Or(), values=values):
+                self._chain(values, yes, no, all_needed=False)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                self.branch(operand, no, yes)
+            case ast.Compare(ops=[op], comparators=[right]):
+                self._compare(node, op, right, yes, no)
+            case ast.Compare():
+                self._lowering.fail(node, "a chained comparison is not supported: join two with `and`")
+            case ast.Call() if self._lowering.calls.inline_condition(node, yes, no):
+                pass
+            case _:
+                self._truth(node, self._lowering.expressions.value(node), yes, no)
+
+    def as_value(self, node: ast.expr) -> Value:
+        """A condition as a bool."""
+        lowering = self._lowering
+        yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
+        before = lowering.frame.names
+        register = lowering.register()
+        self.branch(node, yes, no)
+        if not (yes.arriving and no.arriving):
+            # Decided at compile time: whatever was built on the way has no effect.
+            lowering.enter(yes if yes.arriving else no)
+            return Constant(bool(yes.arriving))
+        for junction, result in ((yes, 1), (no, 0)):
+            lowering.enter(junction)
+            lowering.emit(Move(register, result, lowering.location(node)))
+            lowering.goto(end, node)
+        lowering.enter(end)
+        lowering.frame.names = before
+        return Scalar(register, BOOL)
+
+    def _chain(self, values: list[ast.expr], yes: "Junction", no: "Junction", *, all_needed: bool) -> None:
+        for value in values[:-1]:
+            following = self._lowering.junction()
+            if all_needed:
+                self.branch(value, following, no)
+            else:
+                self.branch(value, yes, following)
+            self._lowering.enter(following)
+            if not self._lowering.reachable:
+                return
+        self.branch(values[-1], yes, no)
+
+    def _compare(self, node: ast.Compare, op: ast.cmpop, right: ast.expr, yes: "Junction", no: "Junction") -> None:
+        if isinstance(op, ast.Is | ast.IsNot):
+            none, some = (yes, no) if isinstance(op, ast.Is) else (no, yes)
+            self._none_test(node, right, none, some)
+            return
+        if type(op) not in _COMPARISONS:
+            self._lowering.fail(node, "`in` is not supported: compare with each, joined by `or`")
+        one = self._lowering.expressions.value(node.left)
+        other = self._lowering.expressions.value(right)
+        if isinstance(one, Constant) and not isinstance(other, Constant):
+            one, other, op = other, one, _COMPARISONS[type(op)][2]()
+        self._compare_values(node, op, one, other, yes, no)
+
+    def _compare_values(
+        self, node: ast.Compare, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
+    ) -> None:
+        expressions = self._lowering.expressions
+        types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
+        if isinstance(types[0], NetworkType) or isinstance(types[1], NetworkType):
+            self._compare_network(node, op, one, other, yes, no)
+            return
+        left, right = expressions.as_number(node, one), expressions.as_number(node, other)
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            self._decided(node, _fold(op, int(left.value), int(right.value)), yes, no)
+            return
+        type_ = expressions.common_int_type(node, left, right)
+        if type_ == UNSIGNED and isinstance(right, Constant) and int(right.value) < 0:
+            self._lowering.fail(node, f"an unsigned number is compared with {right.value}, which it cannot be")
+        unsigned, signed, _ = _COMPARISONS[type(op)]
+        code = signed if type_ == SIGNED else unsigned
+        self._emit(node, code, expressions.operand(node, left), expressions.operand(node, right), 64, yes, no)
+
+    def _compare_network(
+        self, node: ast.Compare, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
+    ) -> None:
+        expressions = self._lowering.expressions
+        types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
+        if types[0] != types[1]:
+            hint = conversion_hint(other, types[0]) or conversion_hint(one, types[1])
+            self._lowering.fail(node, f"{describe(one)} is compared with {describe(other)}{hint}")
+        if not isinstance(op, ast.Eq | ast.NotEq):
+            self._lowering.fail(node, f"{types[0]} has no order: convert both sides with ntohs() or ntohl()")
+        left, right = known_operand(one), known_operand(other)
+        assert left is not None and right is not None  # noqa: S101, PT018 - both are numbers
+        if isinstance(left, int) and isinstance(right, int):
+            self._decided(node, _fold(op, left, right), yes, no)
+            return
+        self._emit(node, _COMPARISONS[type(op)][0], left, right, 32, yes, no)
+
+    def _none_test(self, node: ast.Compare, right: ast.expr, none: "Junction", some: "Junction") -> None:
+        if not (isinstance(right, ast.Constant) and right.value is None):
+            self._lowering.fail(node, "`is` compares with None only: use ==")
+        value = self._lowering.expressions.value(node.left)
+        if isinstance(value, Constant) and value.value is None:
+            self._decided(node, True, none, some)
+            return
+        if not isinstance(value, Pointer):
+            self._lowering.fail(node, f"this is {describe(value)}, which is never None")
+        if not value.nullable:
+            self._lowering.fail(node, f"this is {describe(value)} and never None: the test can go")
+        names = self._lowering.frame.names
+        assert names is not None  # noqa: S101 - we are building here, so control comes here
+        self._lowering.frame.names = {**names, **self._narrowed(node.left, value)}
+        some_block = self._lowering.arrive(some)
+        self._lowering.frame.names = names
+        none_block = self._lowering.arrive(none)
+        location = self._lowering.location(node)
+        self._lowering.emit(Branch(Jump.JEQ, value.register, 0, 64, none_block, some_block, location))
+        self._lowering.frame.names = None
+
+    def _narrowed(self, node: ast.expr, pointer: Pointer) -> dict[str, Value]:
+        return {node.id: with_pointer_checked(pointer)} if isinstance(node, ast.Name) else {}
+
+    def _truth(self, node: ast.expr, value: Value, yes: "Junction", no: "Junction") -> None:
+        if isinstance(value, Pointer):
+            self._lowering.fail(node, "a pointer has no truth: write `is None` or `is not None`")
+        number = self._lowering.expressions.as_number(node, value)
+        if isinstance(number, Constant):
+            self._decided(node, bool(number.value), yes, no)
+            return
+        self._emit(node, Jump.JNE, number.register, 0, 64, yes, no)
+
+    def _decided(self, node: ast.AST, truth: bool, yes: "Junction", no: "Junction") -> None:
+        self._lowering.goto(yes if truth else no, node)
+
+    def _emit(
+        self, node: ast.AST, code: Jump, left: Operand, right: Operand, bits: int, yes: "Junction", no: "Junction"
+    ) -> None:
+        left = self._lowering.expressions.in_register(left, node)
+        blocks = self._lowering.arrive(yes), self._lowering.arrive(no)
+        self._lowering.emit(Branch(code, left, right, bits, *blocks, self._lowering.location(node)))
+        self._lowering.frame.names = None
+
+
+def _fold(op: ast.cmpop, left: int, right: int) -> bool:
+    match op:
+        case ast.Eq():
+            return left == right
+        case ast.NotEq():
+            return left != right
+        case ast.Lt():
+            return left < right
+        case ast.LtE():
+            return left <= right
+        case ast.Gt():
+            return left > right
+        case _:
+            return left >= right

@@ -1,0 +1,268 @@
+"""Expressions to operations.
+
+Numbers are computed with 64 bits, unsigned unless both sides are signed, and wrap; docs/language.md has the rules.
+"""
+
+import ast
+import operator
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pybpfasm.compiler.annotations import conversion_hint
+from pybpfasm.compiler.values import (
+    BOOL,
+    SIGNED,
+    UNSIGNED,
+    BoundMethod,
+    Constant,
+    Elements,
+    Place,
+    Pointer,
+    Scalar,
+    ScalarType,
+    Value,
+    describe,
+    known_operand,
+)
+from pybpfasm.ir import Binary, Move, Operand, Register
+from pybpfasm.isa import Alu
+from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.types import IntType, NetworkType, be16, be32
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Lowering
+
+_OPERATORS: dict[type[ast.operator], tuple[Alu, Callable[[int, int], int]]] = {
+    ast.Add: (Alu.ADD, operator.add),
+    ast.Sub: (Alu.SUB, operator.sub),
+    ast.Mult: (Alu.MUL, operator.mul),
+    ast.FloorDiv: (Alu.DIV, operator.floordiv),
+    ast.Mod: (Alu.MOD, operator.mod),
+    ast.BitAnd: (Alu.AND, operator.and_),
+    ast.BitOr: (Alu.OR, operator.or_),
+    ast.BitXor: (Alu.XOR, operator.xor),
+    ast.LShift: (Alu.LSH, operator.lshift),
+    ast.RShift: (Alu.RSH, operator.rshift),
+}
+
+_INSTEAD = {
+    ast.JoinedStr: "strings exist only as constants",
+    ast.Lambda: "write a function and mark it @inline",
+    ast.List: "use a Struct, or unroll over a tuple",
+    ast.Dict: "use a map",
+    ast.ListComp: "write a loop over unroll(…)",
+    ast.NamedExpr: "assign in a statement of its own",
+    ast.Await: "a BPF program cannot wait",
+}
+
+
+class Expressions:
+    """Compiles expressions."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def value(self, node: ast.expr) -> Value:
+        """Whatever an expression is."""
+        match node:
+            case ast.Constant(value=bool() | int() | None | str() | bytes() as constant):
+                return Constant(constant)
+            case ast.Name():
+                return self._lowering.names.resolve(node)
+            case ast.Attribute():
+                return self._attribute(node)
+            case ast.Call():
+                return self._lowering.calls.value(node)
+            case ast.BinOp():
+                return self._binary(node, node.left, node.op, node.right)
+            case ast.UnaryOp(op=ast.USub() | ast.Invert() | ast.UAdd()):
+                return self._unary(node)
+            case ast.UnaryOp(op=ast.Not()) | ast.BoolOp() | ast.Compare():
+                return self._lowering.conditions.as_value(node)
+            case ast.IfExp():
+                return self._choice(node)
+            case ast.Subscript():
+                return self._element(node)
+            case ast.Tuple():
+                return Constant(tuple(self.constant(element) for element in node.elts))
+            case _:
+                instead = _INSTEAD.get(type(node), "docs/language.md lists what is")
+                self._lowering.fail(node, f"{_kind(node)} is not supported in a BPF program: {instead}")
+
+    def number(self, node: ast.expr) -> Scalar | Constant:
+        """An expression that has to be an int or a bool."""
+        value = self.value(node)
+        return self.as_number(node, value)
+
+    def as_number(self, node: ast.AST, value: Value) -> Scalar | Constant:
+        """A value that has to be an int or a bool."""
+        type_ = self.scalar_type_or_none(value)
+        if isinstance(value, Scalar | Constant) and type_ is not None and not isinstance(type_, NetworkType):
+            return value
+        self._lowering.fail(node, f"a number is wanted, this is {describe(value)}{conversion_hint(value, UNSIGNED)}")
+
+    def constant(self, node: ast.expr) -> Any:
+        """An expression that has to be known at compile time: the Python object."""
+        value = self.value(node)
+        if not isinstance(value, Constant):
+            self._lowering.fail(node, "this has to be known when the program is compiled: use a constant")
+        return value.value
+
+    def scalar_type(self, value: Value) -> ScalarType:
+        """The type of a value that is known to be a number."""
+        type_ = self.scalar_type_or_none(value)
+        assert type_ is not None  # noqa: S101 - callers have checked
+        return type_
+
+    def scalar_type_or_none(self, value: Value) -> ScalarType | None:
+        """The type of a number; None for anything else. A constant is signed only if it is negative."""
+        match value:
+            case Scalar(type=type_):
+                return type_
+            case Constant(value=bool()):
+                return BOOL
+            case Constant(value=int() as number):
+                return SIGNED if number < 0 else UNSIGNED
+            case Constant(value=be16() | be32() as number):
+                return NetworkType(number.bits)
+            case _:
+                return None
+
+    def operand(self, node: ast.AST, value: Scalar | Constant) -> Operand:
+        """A number's operand; a constant has to fit 64 bits."""
+        found = known_operand(value)
+        assert found is not None  # noqa: S101 - it is a number
+        if isinstance(found, int) and not -(1 << 63) <= found < 1 << 64:
+            self._lowering.fail(node, f"{found} does not fit 64 bits")
+        return found
+
+    def in_register(self, operand: Operand, node: ast.AST) -> Register:
+        """The operand in a register."""
+        if isinstance(operand, Register):
+            return operand
+        register = self._lowering.register()
+        self._lowering.emit(Move(register, operand, self._lowering.location(node)))
+        return register
+
+    def common_int_type(self, node: ast.AST, left: Scalar | Constant, right: Scalar | Constant) -> IntType:
+        """What two numbers are computed as: a constant follows the other side, mixed signs are an error."""
+        types = [self.scalar_type(value) for value in (left, right)]
+        fixed = {
+            SIGNED if type_ == SIGNED else UNSIGNED
+            for type_, value in zip(types, (left, right), strict=True)
+            if isinstance(value, Scalar)
+        }
+        if fixed == {SIGNED, UNSIGNED}:
+            self._lowering.fail(node, "one side is signed, the other unsigned: test the signed one against 0 first")
+        if not fixed:
+            return SIGNED if SIGNED in types else UNSIGNED
+        return fixed.pop()
+
+    def combine(self, node: ast.AST, op: ast.operator, left: Scalar | Constant, right: Scalar | Constant) -> Value:
+        """`left op right`."""
+        if type(op) not in _OPERATORS:
+            instead = {ast.Div: ": use //", ast.Pow: ": use <<"}.get(type(op), "")
+            self._lowering.fail(node, f"{type(op).__name__} is not supported in a BPF program{instead}")
+        code, fold = _OPERATORS[type(op)]
+        self._check_right_side(node, code, right)
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            return Constant(fold(int(left.value), int(right.value)))
+        # A shift's count does not decide the sign of what is shifted.
+        shift = code in (Alu.LSH, Alu.RSH)
+        type_ = self.common_int_type(node, left, left if shift else right)
+        if type_ == SIGNED and code in (Alu.DIV, Alu.MOD):
+            self._lowering.fail(node, "division of signed numbers is not supported: test for negative ones first")
+        if type_ == SIGNED and code == Alu.RSH:
+            code = Alu.ARSH
+        target = self._lowering.register()
+        operands = (self.operand(node, left), self.operand(node, right))
+        self._lowering.emit(Binary(code, target, *operands, self._lowering.location(node)))
+        return Scalar(target, type_)
+
+    def _check_right_side(self, node: ast.AST, code: Alu, right: Scalar | Constant) -> None:
+        if not isinstance(right, Constant):
+            return
+        if code in (Alu.DIV, Alu.MOD) and int(right.value) <= 0:
+            self._lowering.fail(node, f"division by {int(right.value)}: the divisor has to be positive")
+        if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) < 64:
+            self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to 63 are possible")
+
+    def _attribute(self, node: ast.Attribute) -> Value:
+        owner = self.value(node.value)
+        match owner:
+            case Pointer(target=type() as context) if _is_method(context, node.attr):
+                return BoundMethod(owner, node.attr)
+            case Pointer(target=type()):
+                return self._lowering.memory.read_context(node, owner)
+            case Pointer() | Place():
+                return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
+            case Constant(value=MapDeclaration() as declaration) if _is_method(type(declaration), node.attr):
+                return BoundMethod(declaration, node.attr)
+            case Constant(value=ModuleType() | type() as namespace) if hasattr(namespace, node.attr):
+                return self._lowering.names.constant(node, node.attr, getattr(namespace, node.attr))
+            case _:
+                self._lowering.fail(node, f"{describe(owner)} has no attribute `{node.attr}`")
+
+    def _binary(self, node: ast.AST, left: ast.expr, op: ast.operator, right: ast.expr) -> Value:
+        one = self.number(left)
+        return self.combine(node, op, one, self.number(right))
+
+    def _unary(self, node: ast.UnaryOp) -> Value:
+        operand = self.number(node.operand)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        if isinstance(operand, Constant):
+            number = int(operand.value)
+            return Constant(-number if isinstance(node.op, ast.USub) else ~number)
+        type_ = UNSIGNED if operand.type == BOOL else operand.type
+        target = self._lowering.register()
+        location = self._lowering.location(node)
+        if isinstance(node.op, ast.USub):
+            self._lowering.emit(Binary(Alu.SUB, target, 0, operand.register, location))
+        else:
+            self._lowering.emit(Binary(Alu.XOR, target, operand.register, -1, location))
+        return Scalar(target, type_)
+
+    def _choice(self, node: ast.IfExp) -> Value:
+        lowering = self._lowering
+        yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
+        register = lowering.register()
+        lowering.conditions.branch(node.test, yes, no)
+        types: list[ScalarType] = []
+        constants: list[Value] = []
+        for junction, side in ((yes, node.body), (no, node.orelse)):
+            lowering.enter(junction)
+            if not lowering.reachable:
+                continue
+            value = self.value(side)
+            operand = known_operand(value)
+            if operand is None:
+                lowering.fail(side, f"only numbers can be chosen by `if … else`, this is {describe(value)}")
+            types.append(self.scalar_type(value))
+            constants.append(value)
+            lowering.emit(Move(register, operand, lowering.location(side)))
+            lowering.goto(end, side)
+        lowering.enter(end)
+        if len(constants) == 1 and isinstance(constants[0], Constant):
+            return constants[0]
+        if len({SIGNED if type_ == SIGNED else type_ for type_ in types}) > 1:
+            lowering.fail(node, f"one side is {types[0]}, the other {types[1]}")
+        return Scalar(register, types[0])
+
+    def _element(self, node: ast.Subscript) -> Value:
+        owner = self.value(node.value)
+        index = self.constant(node.slice)
+        if isinstance(owner, Elements) and isinstance(index, int):
+            return self._lowering.memory.element(node, owner, index)
+        self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")
+
+
+def _is_method(owner: type, name: str) -> bool:
+    base = Context if issubclass(owner, Context) else MapDeclaration
+    return not name.startswith("_") and callable(getattr(owner, name, None)) and not hasattr(base, name)
+
+
+def _kind(node: ast.expr) -> str:
+    return f"`{ast.unparse(node).splitlines()[0][:40]}`"

@@ -1,0 +1,271 @@
+"""Fields and structs in memory: reading, writing, copying, building them on the stack."""
+
+import ast
+import difflib
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+
+import attrs
+
+from pybpfasm.compiler.annotations import conversion_hint
+from pybpfasm.compiler.values import (
+    SIGNED,
+    UNSIGNED,
+    BoolType,
+    Constant,
+    Elements,
+    Place,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+    known_operand,
+    target_name,
+)
+from pybpfasm.ir import Binary, Load, Location, Operand, Register, Slot, SlotAddress, Store
+from pybpfasm.isa import Alu
+from pybpfasm.lang.contexts import Context, ContextField, Sock
+from pybpfasm.lang.types import CharsType, IntType, NetworkType, Struct, StructType, value_type
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Lowering
+
+
+class Memory:
+    """Everything about places."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def field(self, node: ast.Attribute, owner: Value) -> Place:
+        """The place of a struct's field."""
+        match owner:
+            case Pointer(nullable=True):
+                self._untested(node)
+            case Pointer(register=register, target=StructType() as layout):
+                base, offset = register, 0
+            case Place(base=place_base, offset=offset, type=StructType() as layout):
+                base = place_base  # type: ignore[assignment]  # a slot or a register
+            case _:
+                self._lowering.fail(node, f"{describe(owner)} has no fields")
+        field = layout.field(node.attr)
+        if field is None:
+            self._unknown(node, layout.name, [field.name for field in layout.fields])
+        return Place(base, offset + field.offset, field.type)
+
+    def context_field(self, node: ast.Attribute, pointer: Pointer, *, write: bool = False) -> tuple[ContextField, Any]:
+        """A context's field: where it lies, and its annotation."""
+        if pointer.nullable:
+            self._untested(node)
+        context = pointer.target
+        assert isinstance(context, type)  # noqa: S101 - callers ask for contexts only
+        field = getattr(context, node.attr, None)
+        if not isinstance(field, ContextField):
+            known = [name for name in dir(context) if isinstance(getattr(context, name), ContextField)]
+            self._unknown(node, context.__name__, known)
+        if write and not field.writable:
+            writable = [name for name in dir(context) if getattr(getattr(context, name), "writable", False)]
+            listed = f"; these can be: {', '.join(writable)}" if writable else ""
+            self._lowering.fail(node, f"{context.__name__}.{node.attr} cannot be assigned{listed}")
+        return field, get_type_hints(context, include_extras=True)[node.attr]
+
+    def read_context(self, node: ast.Attribute, pointer: Pointer) -> Value:
+        """The value of a context's field."""
+        field, annotation = self.context_field(node, pointer)
+        if field.width == 8 and _is_socket(annotation):
+            register = self._load(pointer.register, field.offset, 8, node)
+            return Pointer(register, Sock, field.nullable)
+        elements = getattr(annotation, "__args__", None) if getattr(annotation, "__origin__", None) is tuple else None
+        if elements:
+            type_ = value_type(elements[0])
+            assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
+            return Elements(pointer.register, field.offset, field.width, len(elements), type_)
+        type_ = value_type(annotation)
+        assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
+        return self._number(self._load(pointer.register, field.offset, field.width, node), type_, node)
+
+    def write_context(self, node: ast.Attribute, pointer: Pointer, value_node: ast.AST, value: Value) -> None:
+        """Assign a context's field: always a register, as kernels before 6.4 take no immediate here (f37a8cb84cce)."""
+        field, annotation = self.context_field(node, pointer, write=True)
+        type_ = value_type(annotation)
+        operand = self._fitting(value_node, value, type_, f"{target_name(pointer.target)}.{node.attr}")
+        source = self._lowering.expressions.in_register(operand, node)
+        self._lowering.emit(Store(pointer.register, field.offset, field.width, source, self._lowering.location(node)))
+
+    def element(self, node: ast.AST, elements: Elements, index: int) -> Value:
+        """The value of an array's element."""
+        if not 0 <= index < elements.count:
+            self._lowering.fail(node, f"index {index} is outside the array's {elements.count} elements")
+        offset = elements.offset + index * elements.width
+        return self._number(self._load(elements.base, offset, elements.width, node), elements.type, node)
+
+    def read(self, place: Place, node: ast.AST) -> Value:
+        """The number at a place; a struct stays where it is."""
+        if isinstance(place.type, StructType | CharsType):
+            return place
+        return self._number(self._load(place.base, place.offset, place.type.size, node), place.type, node)
+
+    def write(self, place: Place, node: ast.AST, value_node: ast.AST, value: Value, name: str) -> None:
+        """Put a value into a place, which wraps a wider number; a struct is copied."""
+        if isinstance(place.type, StructType):
+            self._copy(place, value_node, value, name)
+            return
+        operand = self._fitting(value_node, value, place.type, name)
+        if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31 and place.type.size == 8:
+            operand = self._lowering.expressions.in_register(operand, node)
+        self._store(place.base, place.offset, place.type.size, operand, self._lowering.location(node))
+
+    def construct(self, node: ast.Call, struct: type[Struct], into: Place | None = None) -> Place:
+        """Build a struct on the stack, each byte of it set, padding to zero."""
+        layout = struct.__layout__
+        given = self._fields_given(node, layout)
+        place = into or Place(self._lowering.slot(layout.size), 0, layout)
+        if into is None:
+            self._clear_uncovered(place, layout, node)
+        for field in layout.fields:
+            target = Place(place.base, place.offset + field.offset, field.type)
+            name = f"{layout.name}.{field.name}"
+            if field.name not in given:
+                self.write(target, node, node, Constant(field.default), name)
+                continue
+            value_node = given[field.name]
+            nested = self._nested_constructor(value_node, field.type)
+            if nested is not None:
+                self.construct(*nested, into=target)
+            else:
+                self.write(target, value_node, value_node, self._lowering.expressions.value(value_node), name)
+        return place
+
+    def address(self, place: Place, node: ast.AST) -> Register | SlotAddress:
+        """The address of a place, to hand to a helper."""
+        if isinstance(place.base, Slot):
+            return SlotAddress(place.base, place.offset)
+        if place.offset == 0:
+            return place.base
+        target = self._lowering.register()
+        self._lowering.emit(Binary(Alu.ADD, target, place.base, place.offset, self._lowering.location(node)))
+        return target
+
+    def spill(self, node: ast.AST, operand: Operand, size: int) -> SlotAddress:
+        """A number on the stack, where a helper can read it."""
+        slot = self._lowering.slot(size)
+        location = self._lowering.location(node)
+        self._store(slot, 0, size, operand, location)
+        return SlotAddress(slot)
+
+    def _nested_constructor(self, node: ast.expr, type_: Any) -> tuple[ast.Call, type[Struct]] | None:
+        if not isinstance(node, ast.Call) or not isinstance(type_, StructType):
+            return None
+        function = self._lowering.expressions.value(node.func)
+        if isinstance(function, Constant) and getattr(function.value, "__layout__", None) == type_:
+            return node, function.value
+        return None
+
+    def _fields_given(self, node: ast.Call, layout: StructType) -> dict[str, ast.expr]:
+        if node.args:
+            self._lowering.fail(node.args[0], f"name the fields: {layout.name}({layout.fields[0].name}=…)")
+        given: dict[str, ast.expr] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                self._lowering.fail(keyword.value, "`**` is not supported: name the fields")
+            if layout.field(keyword.arg) is None:
+                self._unknown(keyword, layout.name, [field.name for field in layout.fields], keyword.arg)
+            given[keyword.arg] = keyword.value
+        missing = [field.name for field in layout.fields if field.required and field.name not in given]
+        if missing:
+            self._lowering.fail(node, f"{layout.name} lacks {', '.join(missing)}")
+        return given
+
+    def _clear_uncovered(self, place: Place, layout: StructType, node: ast.AST) -> None:
+        covered = _covered_bytes(layout)
+        location = self._lowering.location(node)
+        for start in range(0, -(-layout.size // 8) * 8, 8):
+            if not set(range(start, start + 8)) <= covered:
+                self._store(place.base, place.offset + start, 8, 0, location)
+
+    def _copy(self, place: Place, value_node: ast.AST, value: Value, name: str) -> None:
+        layout = place.type
+        assert isinstance(layout, StructType)  # noqa: S101 - only structs are copied
+        match value:
+            case Pointer(register=register, target=target, nullable=False) if target == layout:
+                base, offset = register, 0
+            case Place(base=source_base, offset=offset, type=type_) if type_ == layout:
+                base = source_base  # type: ignore[assignment]  # a slot or a register
+            case _:
+                self._lowering.fail(value_node, f"{name} is {layout.name}, this is {describe(value)}")
+        width = min(layout.alignment, 8)
+        for at in range(0, layout.size, width):
+            register = self._load(base, offset + at, width, value_node)
+            self._store(place.base, place.offset + at, width, register, self._lowering.location(value_node))
+
+    def _fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Operand:
+        operand = known_operand(value)
+        if isinstance(type_, CharsType) or operand is None:
+            self._lowering.fail(node, f"{name} is {type_}, this is {describe(value)}")
+        found = self._lowering.expressions.scalar_type(value)
+        if isinstance(type_, NetworkType) and found != type_:
+            self._lowering.fail(node, f"{name} is {type_}, this is {describe(value)}{conversion_hint(value, type_)}")
+        if isinstance(type_, IntType):
+            if isinstance(found, NetworkType):
+                self._lowering.fail(node, f"{name} is {type_}, this is {found}{conversion_hint(value, type_)}")
+            if isinstance(value, Constant) and not -(1 << type_.bits - 1) <= int(value.value) < 1 << type_.bits:
+                self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {type_}")
+        return operand
+
+    def _load(self, base: Register | Slot, offset: int, size: int, node: ast.AST) -> Register:
+        target = self._lowering.register()
+        self._lowering.emit(Load(target, base, offset, size, self._lowering.location(node)))
+        return target
+
+    def _store(self, base: Register | Slot, offset: int, size: int, source: Operand, location: Location) -> None:
+        self._lowering.emit(Store(base, offset, size, source, location))
+
+    def _number(self, register: Register, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
+        if not isinstance(type_, IntType):
+            return Scalar(register, type_)
+        if type_.signed and type_.bits < 64:
+            location = self._lowering.location(node)
+            shift = 64 - type_.bits
+            for code in (Alu.LSH, Alu.ARSH):
+                shifted = self._lowering.register()
+                self._lowering.emit(Binary(code, shifted, register, shift, location))
+                register = shifted
+        return Scalar(register, SIGNED if type_.signed else UNSIGNED)
+
+    def _untested(self, node: ast.Attribute) -> NoReturn:
+        test = f"`if {ast.unparse(node.value)} is None`"
+        self._lowering.fail(node.value, f"this may be None: test it first, {test}")
+
+    def _unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
+        wanted = name or str(getattr(node, "attr", ""))
+        close = difflib.get_close_matches(wanted, known, n=1)
+        hint = f": did you mean `{close[0]}`?" if close else f"; it has {', '.join(known)}"
+        self._lowering.fail(_name_place(node), f"{owner} has no field `{wanted}`{hint}")
+
+
+def _name_place(node: ast.AST) -> ast.AST:
+    """Where an attribute's own name stands, which is what a message about it points to."""
+    if not isinstance(node, ast.Attribute) or node.end_col_offset is None:
+        return node
+    place = ast.Name(node.attr)
+    place.lineno, place.col_offset = node.end_lineno or node.lineno, node.end_col_offset - len(node.attr)
+    return place
+
+
+def _is_socket(annotation: Any) -> bool:
+    parts = getattr(annotation, "__args__", (annotation,))
+    return any(isinstance(part, type) and issubclass(part, Context) for part in parts)
+
+
+def _covered_bytes(layout: StructType, base: int = 0) -> set[int]:
+    covered: set[int] = set()
+    for field in layout.fields:
+        if isinstance(field.type, StructType):
+            covered |= _covered_bytes(field.type, base + field.offset)
+        else:
+            covered |= set(range(base + field.offset, base + field.offset + field.type.size))
+    return covered
+
+
+def with_pointer_checked(pointer: Pointer) -> Pointer:
+    """The same pointer, known not to be None."""
+    return attrs.evolve(pointer, nullable=False)

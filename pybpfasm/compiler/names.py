@@ -1,0 +1,70 @@
+"""What a name of a program means: a local, or a Python object of the module or closure it was written in."""
+
+import ast
+import builtins
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pybpfasm.compiler.values import Constant, Value
+from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.types import be16, be32
+from pybpfasm.spec import MapSpec
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Lowering
+
+
+class NameResolver:
+    """Looks names up, puts the caller's constants in place of the module's, and collects the maps that are named."""
+
+    def __init__(self, lowering: "Lowering", constants: Mapping[str, Any]) -> None:
+        self._lowering = lowering
+        self._constants = constants
+        self._declared_as: dict[int, tuple[MapDeclaration[Any, Any], str]] = {}
+        self.used_constants: set[str] = set()
+        self.maps: dict[str, MapSpec] = {}
+
+    def resolve(self, node: ast.Name) -> Value:
+        """The value of a name."""
+        from pybpfasm.compiler.lowering import Unknown
+
+        frame = self._lowering.frame
+        local = (frame.names or {}).get(node.id)
+        if isinstance(local, Unknown):
+            self._lowering.fail(node, f"{local.reason}: give it one before the paths meet")
+        if local is not None:
+            return local
+        if node.id in frame.registers:
+            self._lowering.fail(node, f"`{node.id}` has no value yet")
+        return self.constant(node, node.id, self._outer(node))
+
+    def constant(self, node: ast.AST, name: str, value: Any) -> Constant:
+        """A Python object that the program refers to as `name`."""
+        if isinstance(value, MapDeclaration):
+            self._declare(node, name, value)
+        elif name in self._constants and isinstance(value, int | be16 | be32):
+            self.used_constants.add(name)
+            value = self._constants[name]
+        return Constant(value)
+
+    def map_spec(self, declaration: MapDeclaration[Any, Any]) -> MapSpec:
+        """The spec of a map that was named."""
+        return self.maps[self._declared_as[id(declaration)][1]]
+
+    def _outer(self, node: ast.Name) -> Any:
+        function = self._lowering.frame.source.function
+        outer = inspect.getclosurevars(function)
+        for scope in (outer.nonlocals, function.__globals__, vars(builtins)):
+            if node.id in scope:
+                return scope[node.id]
+        self._lowering.fail(node, f"`{node.id}` is not defined")
+
+    def _declare(self, node: ast.AST, name: str, declaration: MapDeclaration[Any, Any]) -> None:
+        spec = declaration.spec(name)
+        known = self._declared_as.setdefault(id(declaration), (declaration, spec.name))
+        if known[1] != spec.name:
+            reason = f"this map is called `{known[1]}` elsewhere: use one name, or declare it with name=…"
+            self._lowering.fail(node, reason)
+        if self.maps.setdefault(spec.name, spec) != spec:
+            self._lowering.fail(node, f"two different maps are called `{spec.name}`")

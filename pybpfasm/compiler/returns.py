@@ -1,0 +1,108 @@
+"""Where a `return` leads: out of the program, or to the place that an inline function was called from."""
+
+import ast
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from pybpfasm.compiler.annotations import Expected
+from pybpfasm.compiler.values import Constant, Place, Pointer, Scalar, Value, describe, known_operand
+from pybpfasm.ir import Move, Register, Return
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Junction, Lowering
+
+
+class ReturnTarget(Protocol):
+    """What to do with a `return` statement, or with the end of the function (`value` is None then)."""
+
+    def leave(self, node: ast.AST, value: ast.expr | None) -> None:
+        """Compile the statement at `node`."""
+
+
+@attrs.define
+class FromProgram:
+    """The program's own return: a number that the kernel gives a meaning to."""
+
+    lowering: "Lowering"
+
+    def leave(self, node: ast.AST, value: ast.expr | None) -> None:
+        """End the program."""
+        kind = self.lowering.kind
+        if value is None:
+            self.lowering.fail(node, f"a program returns a number from {kind.returns[0]} to {kind.returns[-1]}")
+        result = self.lowering.expressions.number(value)
+        if isinstance(result, Constant) and result.value not in kind.returns:
+            reason = f"{int(result.value)} is no result of this program: {kind.returns[0]} to {kind.returns[-1]} are"
+            self.lowering.fail(value, reason)
+        operand = known_operand(result)
+        assert operand is not None  # noqa: S101 - number() gives numbers only
+        self.lowering.emit(Return(operand, self.lowering.location(node)))
+        self.lowering.frame.names = None
+
+
+@attrs.define
+class ToCaller:
+    """An inline function's return: its value goes to a register that the caller reads."""
+
+    lowering: "Lowering"
+    expected: Expected
+    exit: "Junction"
+    register: Register
+    result: Value | None = None
+
+    def leave(self, node: ast.AST, value: ast.expr | None) -> None:
+        """Hand the value over and go on at the caller."""
+        if value is None:
+            if not self.expected.nothing:
+                self.lowering.fail(node, f"`return` without a value: the function returns {self.expected}")
+            self._agree(node, Constant(None))
+        elif self.expected.nothing:
+            self.lowering.fail(value, "the function is declared to return None")
+        else:
+            found = self.lowering.expressions.value(value)
+            self._agree(value, self._hand_over(value, self.expected.accept(self.lowering, value, found)))
+        self.lowering.goto(self.exit, node)
+
+    def _hand_over(self, node: ast.expr, value: Value) -> Value:
+        location = self.lowering.location(node)
+        match value:
+            case Pointer():
+                self.lowering.emit(Move(self.register, value.register, location))
+                return attrs.evolve(value, register=self.register)
+            case Constant(value=None):
+                self.lowering.emit(Move(self.register, 0, location))
+                return Pointer(self.register, self.expected.pointer_target(), nullable=True)
+            case Place():
+                return value
+            case _:
+                operand = known_operand(value)
+                if operand is None:
+                    self.lowering.fail(node, f"{describe(value)} cannot be returned")
+                self.lowering.emit(Move(self.register, operand, location))
+                return Scalar(self.register, self.lowering.expressions.scalar_type(value))
+
+    def _agree(self, node: ast.AST, value: Value) -> None:
+        if self.result is None or self.result == value:
+            self.result = value
+        elif isinstance(value, Pointer) and isinstance(self.result, Pointer) and value.target == self.result.target:
+            self.result = attrs.evolve(value, nullable=value.nullable or self.result.nullable)
+        else:
+            reason = f"this returns {describe(value)}, another `return` of the function {describe(self.result)}"
+            self.lowering.fail(node, reason)
+
+
+@attrs.define
+class ToCondition:
+    """The return of an inline function that is called as a condition: each `return` is itself a branch."""
+
+    lowering: "Lowering"
+    yes: "Junction"
+    no: "Junction"
+
+    def leave(self, node: ast.AST, value: ast.expr | None) -> None:
+        """Branch on the value."""
+        if value is None:
+            self.lowering.fail(node, "`return` without a value: the function returns bool")
+        self.lowering.conditions.branch(value, self.yes, self.no)
+        self.lowering.frame.names = None

@@ -1,0 +1,232 @@
+"""Statements to operations."""
+
+import ast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
+from pybpfasm.compiler.diagnostics import Source
+from pybpfasm.compiler.returns import FromProgram
+from pybpfasm.compiler.values import (
+    Constant,
+    Place,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+    known_operand,
+    target_name,
+)
+from pybpfasm.ir import Move, Register
+from pybpfasm.lang.programs import unroll
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.lowering import Lowering
+
+_INSTEAD = {
+    ast.While: "write `for … in unroll(…)`",
+    ast.Try: "a BPF program has no exceptions",
+    ast.Raise: "a BPF program has no exceptions: return",
+    ast.With: "a BPF program has no context managers",
+    ast.Assert: "test and return",
+    ast.Delete: "a map's entry is removed by its delete(key)",
+    ast.Global: "state lives in maps",
+    ast.Nonlocal: "state lives in maps",
+    ast.Import: "import at the top of the file",
+    ast.ImportFrom: "import at the top of the file",
+    ast.FunctionDef: "define it outside and mark it @inline",
+    ast.Match: "write if and elif",
+}
+
+
+class Statements:
+    """Compiles statements."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def program(self, source: Source, context: Pointer) -> None:
+        """A program's function: one parameter, its context, and a number as result."""
+        from pybpfasm.compiler.lowering import Frame
+
+        frame = Frame(source, FromProgram(self._lowering), {})
+        self._lowering.frames.append(frame)
+        parameters = source.tree.args.args
+        wanted = target_name(context.target)
+        hints = self._hints(source)
+        if len(parameters) != 1 or hints.get(parameters[0].arg) is not context.target or hints.get("return") is not int:
+            self._lowering.fail(source.tree, f"this program is declared `def {source.tree.name}(ctx: {wanted}) -> int`")
+        frame.names = {parameters[0].arg: context}
+        self.function(source)
+
+    def function(self, source: Source) -> None:
+        """A function's body, and the return at its end that Python implies."""
+        arguments = source.tree.args
+        if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults:
+            self._lowering.fail(source.tree, "a function of a BPF program has plain parameters only, without defaults")
+        self._suite(source.tree.body)
+        if self._lowering.reachable:
+            frame = self._lowering.frame
+            if self._hints(source).get("return") is not type(None):
+                self._lowering.fail(source.tree, f"`{source.tree.name}` can end without a `return`")
+            frame.returns.leave(source.tree, None)
+
+    def _suite(self, statements: Iterable[ast.stmt]) -> None:
+        ended: ast.stmt | None = None
+        for statement in statements:
+            if ended is not None:
+                self._lowering.fail(statement, "this is never reached: remove it")
+            if not self._lowering.reachable:
+                return
+            self._statement(statement)
+            if isinstance(statement, ast.Return | ast.Break | ast.Continue):
+                ended = statement
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())) | ast.Pass():
+                pass
+            case ast.Expr(value=ast.Call() as call):
+                self._lowering.calls.value(call)
+            case ast.Return():
+                self._lowering.frame.returns.leave(node, node.value)
+            case ast.If():
+                self._if(node)
+            case ast.Assign(targets=[target]):
+                self._assign(target, node.value)
+            case ast.AnnAssign(value=ast.expr() as value, target=target):
+                self._assign(target, value, self._declared(node.annotation))
+            case ast.AugAssign():
+                self._augmented(node)
+            case ast.For():
+                self._for(node)
+            case ast.Break() | ast.Continue():
+                loop = self._lowering.frame.loops[-1]
+                self._lowering.goto(loop.end if isinstance(node, ast.Break) else loop.following, node)
+            case ast.Expr():
+                self._lowering.fail(node, "this has no effect: assign it or remove it")
+            case _:
+                instead = _INSTEAD.get(type(node), "docs/language.md lists what is")
+                self._lowering.fail(node, f"`{type(node).__name__}` is not supported in a BPF program: {instead}")
+
+    def _if(self, node: ast.If) -> None:
+        lowering = self._lowering
+        yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
+        lowering.conditions.branch(node.test, yes, no)
+        for junction, body in ((yes, node.body), (no, node.orelse)):
+            lowering.enter(junction)
+            if lowering.reachable:
+                self._suite(body)
+            lowering.goto(end, node)
+        lowering.enter(end)
+
+    def _for(self, node: ast.For) -> None:
+        from pybpfasm.compiler.lowering import Loop
+
+        lowering = self._lowering
+        if not isinstance(node.target, ast.Name) or node.orelse:
+            lowering.fail(node, "a loop is written `for name in unroll(…):`, without `else`")
+        name = node.target.id
+        end = lowering.junction()
+        for constant in self._repetitions(node.iter):
+            following = lowering.junction()
+            names = lowering.frame.names
+            assert names is not None  # noqa: S101 - the loop ends as soon as it cannot be reached
+            lowering.frame.names = {**names, name: Constant(constant)}
+            lowering.frame.loops.append(Loop(following, end))
+            self._suite(node.body)
+            lowering.frame.loops.pop()
+            lowering.goto(following, node)
+            lowering.enter(following)
+            if not lowering.reachable:
+                break
+        lowering.goto(end, node)
+        lowering.enter(end)
+
+    def _repetitions(self, node: ast.expr) -> list[Any]:
+        lowering = self._lowering
+        if isinstance(node, ast.Call) and len(node.args) >= 1 and not node.keywords:
+            callee = lowering.expressions.value(node.func)
+            arguments = [lowering.expressions.constant(argument) for argument in node.args]
+            if isinstance(callee, Constant) and callee.value in (unroll, range):
+                try:
+                    return list(callee.value(*arguments))
+                except TypeError as error:
+                    lowering.fail(node, f"this cannot be unrolled: {error}")
+        lowering.fail(node, "a loop repeats constants: write `for name in unroll(…)` or `range(…)` with constants")
+
+    def _assign(self, target: ast.expr, value_node: ast.expr, declared: Expected | None = None) -> None:
+        lowering = self._lowering
+        value = lowering.expressions.value(value_node)
+        match target:
+            case ast.Name():
+                self._bind(target, value_node, value, declared)
+            case ast.Attribute() if declared is None:
+                self._assign_field(target, value_node, value)
+            case _:
+                lowering.fail(target, "assign to a name or to a field")
+
+    def _assign_field(self, target: ast.Attribute, value_node: ast.AST, value: Value) -> None:
+        owner = self._lowering.expressions.value(target.value)
+        if isinstance(owner, Pointer) and isinstance(owner.target, type):
+            self._lowering.memory.write_context(target, owner, value_node, value)
+            return
+        place = self._lowering.memory.field(target, owner)
+        name = f"{describe(owner)}.{target.attr}"
+        self._lowering.memory.write(place, target, value_node, value, name)
+
+    def _augmented(self, node: ast.AugAssign) -> None:
+        lowering = self._lowering
+        if not isinstance(node.target, ast.Name | ast.Attribute):
+            lowering.fail(node.target, "assign to a name or to a field")
+        # Reading and assigning compile from the same node: what it stands for does not depend on its ctx.
+        before = lowering.expressions.number(node.target)
+        after = lowering.expressions.combine(node, node.op, before, lowering.expressions.number(node.value))
+        if isinstance(node.target, ast.Name):
+            self._bind(node.target, node, after)
+        else:
+            self._assign_field(node.target, node, after)
+
+    def _bind(self, target: ast.Name, node: ast.AST, value: Value, declared: Expected | None = None) -> None:
+        """Give a local its value. It keeps one register, and so one type, throughout the function."""
+        lowering, frame = self._lowering, self._lowering.frame
+        names = frame.names
+        assert names is not None  # noqa: S101 - statements are compiled only where control comes
+        if declared is not None:
+            value = declared.accept(lowering, node, value)
+        known = names.get(target.id)
+        if known is not None and target.id not in frame.registers:
+            lowering.fail(target, f"`{target.id}` is a parameter, a loop's name or a struct: use another name")
+        if isinstance(value, Place):
+            if isinstance(value.base, Register):
+                lowering.fail(node, "a struct inside another cannot be given a name: use its fields")
+            frame.names = {**names, target.id: value}
+            return
+        register = frame.registers.setdefault(target.id, lowering.register())
+        frame.names = {**names, target.id: self._moved(target, node, value, register)}
+
+    def _moved(self, target: ast.Name, node: ast.AST, value: Value, register: Register) -> Value:
+        lowering = self._lowering
+        location = lowering.location(node)
+        if isinstance(value, Pointer):
+            lowering.emit(Move(register, value.register, location))
+            return Pointer(register, value.target, value.nullable)
+        operand = known_operand(value)
+        if operand is None:
+            lowering.fail(node, f"{describe(value)} cannot be given to the name `{target.id}`")
+        type_ = lowering.expressions.scalar_type(value)
+        lowering.emit(Move(register, operand, location))
+        return Scalar(register, type_)
+
+    def _declared(self, annotation: ast.expr) -> Expected:
+        value = self._lowering.expressions.value(annotation)
+        try:
+            return expected(value.value if isinstance(value, Constant) else value)
+        except AnnotationError as error:
+            self._lowering.fail(annotation, str(error))
+
+    def _hints(self, source: Source) -> dict[str, Any]:
+        try:
+            return hints_of(source.function)
+        except AnnotationError as error:
+            self._lowering.fail(source.tree, str(error))

@@ -1,0 +1,132 @@
+"""What an expression can be while a program is compiled: a constant, a number in a register, a place in memory."""
+
+from typing import Any
+
+import attrs
+
+from pybpfasm.ir import Base, Operand, Register
+from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.types import CharsType, IntType, NetworkType, StructType, be16, be32
+
+# The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
+UNSIGNED = IntType(64)
+SIGNED = IntType(64, signed=True)
+
+
+@attrs.frozen
+class BoolType:
+    """True or False, as 1 or 0."""
+
+    def __str__(self) -> str:
+        return "bool"
+
+
+BOOL = BoolType()
+
+ScalarType = IntType | NetworkType | BoolType
+PointerTarget = StructType | type[Context]
+
+
+@attrs.frozen
+class Constant:
+    """A Python object known at compile time: a number, a map, a function, a module…"""
+
+    value: Any
+
+
+@attrs.frozen
+class Scalar:
+    """A number in a register. A network-order number has its bytes in memory order, the upper bits are zero."""
+
+    register: Register
+    type: ScalarType
+
+
+@attrs.frozen
+class Pointer:
+    """An address in a register: of a context, a socket or a struct. Nullable until compared with None."""
+
+    register: Register
+    target: PointerTarget
+    nullable: bool = False
+
+
+@attrs.frozen
+class Place:
+    """A struct or a field of one, in memory: on the stack or behind a pointer."""
+
+    base: Base
+    offset: int
+    type: IntType | NetworkType | StructType | CharsType
+
+
+@attrs.frozen
+class Elements:
+    """An array of equal fields in a context, to be indexed by a constant."""
+
+    base: Register
+    offset: int
+    width: int
+    count: int
+    type: IntType | NetworkType
+
+
+@attrs.frozen
+class BoundMethod:
+    """A method of a map or of a context, about to be called."""
+
+    owner: Any
+    name: str
+
+
+Value = Constant | Scalar | Pointer | Place | Elements | BoundMethod
+
+
+def target_name(target: PointerTarget) -> str:
+    """A pointer's target as messages name it."""
+    return target.name if isinstance(target, StructType) else target.__name__
+
+
+def describe(value: Value) -> str:
+    """A value's type as messages name it."""
+    match value:
+        case Constant(value=None):
+            return "None"
+        case Constant(value=bool()):
+            return "bool"
+        case Constant(value=int()):
+            return "int"
+        case Constant(value=be16() | be32() as constant):
+            return type(constant).__name__
+        case Constant(value=constant):
+            return getattr(constant, "__name__", None) or type(constant).__name__
+        case Scalar(type=IntType()):
+            return "int"
+        case Scalar(type=type_):
+            return str(type_)
+        case Pointer(target=target, nullable=nullable):
+            return f"{target_name(target)} | None" if nullable else target_name(target)
+        case Place(type=type_):
+            return str(type_)
+        case Elements():
+            return "an array"
+        case BoundMethod(name=name):
+            return f"method {name}"
+
+
+def network_operand(value: be16 | be32) -> int:
+    """A network-order constant as a register holds it: its bytes in memory order, on a little-endian machine."""
+    return int.from_bytes(value.packed, "little")
+
+
+def known_operand(value: Value) -> Operand | None:
+    """The operand for a number, or None if the value is none."""
+    match value:
+        case Scalar(register=register):
+            return register
+        case Constant(value=bool() | int() as number):
+            return int(number)
+        case Constant(value=be16() | be32() as number):
+            return network_operand(number)
+        case _:
+            return None

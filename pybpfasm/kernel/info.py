@@ -1,0 +1,78 @@
+"""What the kernel says of its objects (BPF_OBJ_GET_INFO_BY_FD). Ids are unique while the object lives."""
+
+from typing import Any
+
+import attrs
+
+from pybpfasm.kernel import sys
+from pybpfasm.uapi import Command
+
+
+@attrs.frozen
+class MapInfo:
+    """A map; sizes in bytes, `name` cut to 15 characters."""
+
+    id: int
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+
+
+@attrs.frozen
+class ProgramInfo:
+    """A program. `tag` is the kernel's hash of its instructions, map references left out."""
+
+    id: int
+    type: int
+    tag: bytes
+    name: str
+    map_ids: frozenset[int]
+
+
+@attrs.frozen
+class LinkInfo:
+    """A link: which program it attaches. `target` is a cgroup id or a map id; 0 when the target is gone."""
+
+    id: int
+    type: int
+    program_id: int
+    target: int
+    attach_type: int
+
+
+# Link types of enum bpf_link_type, with the member of struct bpf_link_info that they fill.
+_CGROUP, _SOCKMAP = 3, 14
+
+
+def map_info(fd: int) -> MapInfo:
+    """What the kernel says of the map behind `fd`."""
+    info = _ask(fd, "map_info")
+    return MapInfo(
+        info.id, info.type, info.key_size, info.value_size, info.max_entries, info.map_flags, sys.text(info.name)
+    )
+
+
+def program_info(fd: int) -> ProgramInfo:
+    """What the kernel says of the program behind `fd`."""
+    count = _ask(fd, "prog_info").nr_map_ids
+    ids = sys.words(count)
+    info = _ask(fd, "prog_info", nr_map_ids=count, map_ids=sys.address(ids))
+    return ProgramInfo(info.id, info.type, bytes(info.tag), sys.text(info.name), frozenset(ids))
+
+
+def link_info(fd: int) -> LinkInfo:
+    """What the kernel says of the link behind `fd`."""
+    info = _ask(fd, "link_info")
+    if info.type == _SOCKMAP:
+        return LinkInfo(info.id, info.type, info.prog_id, info.sockmap.map_id, info.sockmap.attach_type)
+    return LinkInfo(info.id, info.type, info.prog_id, info.cgroup.cgroup_id, info.cgroup.attach_type)
+
+
+def _ask(fd: int, structure: str, **fields: int) -> Any:
+    info = sys.new(structure, **fields)
+    request = sys.new("info_by_fd", bpf_fd=fd, info_len=sys.size_of(info), info=sys.address(info))
+    sys.bpf(Command.OBJ_GET_INFO_BY_FD, request, f"ask the kernel for {structure.replace('_', ' ')}")
+    return info

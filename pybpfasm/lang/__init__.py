@@ -1,0 +1,1 @@
+"""What the author of a program imports: types, maps, contexts, helpers, decorators."""

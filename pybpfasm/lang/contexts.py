@@ -1,0 +1,117 @@
+"""Contexts: what the kernel hands to a program, by program type (include/uapi/linux/bpf.h).
+
+A field's `offset` and access width are those of the uapi struct; its annotation says what the number means. Only fields
+marked writable can be assigned.
+"""
+
+from typing import Any, TypeVar
+
+import attrs
+
+from pybpfasm.lang.types import Struct, be16, be32, i32, u32, u64
+
+T = TypeVar("T", bound=Struct)
+
+
+@attrs.frozen
+class ContextField:
+    """Where a context's field lies and how it may be accessed; offset and width in bytes."""
+
+    offset: int
+    width: int = 4
+    writable: bool = False
+    nullable: bool = False
+
+
+def _field(offset: int, *, width: int = 4, writable: bool = False, nullable: bool = False) -> Any:
+    return ContextField(offset, width, writable, nullable)
+
+
+class Context:
+    """Base of contexts."""
+
+    uapi: str
+
+
+class Sock(Context):
+    """struct bpf_sock: a socket. `src_port` is in host order, `dst_port` in network order."""
+
+    uapi = "bpf_sock"
+
+    family: u32 = _field(4)
+    type: u32 = _field(8)
+    protocol: u32 = _field(12)
+    mark: u32 = _field(16)
+    src_ip4: be32 = _field(24)
+    src_port: u32 = _field(44)
+    dst_port: be16 = _field(48, width=2)
+    dst_ip4: be32 = _field(52)
+    state: u32 = _field(72)
+
+
+class SockAddr(Context):
+    """struct bpf_sock_addr: a connect(2) that is about to happen, and the address it goes to."""
+
+    uapi = "bpf_sock_addr"
+
+    user_family: u32 = _field(0)
+    user_ip4: be32 = _field(4, writable=True)
+    user_port: be16 = _field(24, writable=True)
+    family: u32 = _field(28)
+    type: u32 = _field(32)
+    protocol: u32 = _field(36)
+    sk: Sock = _field(64, width=8)
+
+
+class SockOps(Context):
+    """struct bpf_sock_ops: something happened to a TCP socket; `op` says what.
+
+    `local_port` is in host order; `remote_port` is in network order and widened to 32 bits: ntohl() gives the number.
+    """
+
+    uapi = "bpf_sock_ops"
+
+    op: u32 = _field(0)
+    args: tuple[u32, u32, u32, u32] = _field(4)
+    family: u32 = _field(20)
+    remote_ip4: be32 = _field(24)
+    local_ip4: be32 = _field(28)
+    remote_port: be32 = _field(64)
+    local_port: u32 = _field(68)
+    bpf_sock_ops_cb_flags: u32 = _field(84)
+    state: u32 = _field(88)
+    data_segs_out: u32 = _field(152)
+    bytes_acked: u64 = _field(176, width=8)
+    sk: Sock | None = _field(184, width=8, nullable=True)
+
+
+class SkMsg(Context):
+    """struct sk_msg_md: bytes that a socket is about to send."""
+
+    uapi = "sk_msg_md"
+
+    family: u32 = _field(16)
+    remote_ip4: be32 = _field(20)
+    local_ip4: be32 = _field(24)
+    remote_port: be32 = _field(60)
+    local_port: u32 = _field(64)
+    size: u32 = _field(68)
+    sk: Sock = _field(72, width=8)
+
+
+class Sockopt(Context):
+    """struct bpf_sockopt: a getsockopt(2), after the kernel has answered it."""
+
+    uapi = "bpf_sockopt"
+
+    sk: Sock = _field(0, width=8)
+    level: i32 = _field(24)
+    optname: i32 = _field(28)
+    optlen: i32 = _field(32, writable=True)
+    retval: i32 = _field(36, writable=True)
+
+    def optval(self, as_type: type[T]) -> T | None:
+        """The caller's buffer as a struct, in place; None if the buffer is shorter."""
+        from pybpfasm.lang.maps import only_in_program
+
+        only_in_program("optval")

@@ -1,0 +1,73 @@
+"""Decorators that make a function a program, or a part of one."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps, Sockopt
+from pybpfasm.uapi import AttachType, ProgramType
+
+C = TypeVar("C", bound=Context)
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+@attrs.frozen
+class ProgramKind:
+    """A hook: what the kernel calls it, what it hands over, and what a program there may return."""
+
+    program_type: ProgramType
+    attach_type: AttachType
+    context: type[Context]
+    returns: range
+
+
+CONNECT4 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, SockAddr, range(2))
+GETSOCKOPT = ProgramKind(ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_GETSOCKOPT, Sockopt, range(2))
+SOCK_OPS = ProgramKind(ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS, SockOps, range(2))
+SK_MSG = ProgramKind(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, SkMsg, range(2))
+
+
+@attrs.frozen
+class Program(Generic[C]):
+    """A function that is to be compiled for a hook; `compile_program` makes a spec of it."""
+
+    kind: ProgramKind
+    function: Callable[[C], int]
+
+    @property
+    def name(self) -> str:
+        """The function's name, which the program bears in the kernel (its first 15 bytes)."""
+        return self.function.__name__
+
+
+def connect4(function: Callable[[SockAddr], int]) -> Program[SockAddr]:
+    """cgroup/connect4: runs when a socket connects to an IPv4 address. Return 1 to go on, 0 to refuse with EPERM."""
+    return Program(CONNECT4, function)
+
+
+def getsockopt(function: Callable[[Sockopt], int]) -> Program[Sockopt]:
+    """cgroup/getsockopt: runs after the kernel's own answer. Return 1 to go on, 0 to refuse with EPERM."""
+    return Program(GETSOCKOPT, function)
+
+
+def sock_ops(function: Callable[[SockOps], int]) -> Program[SockOps]:
+    """cgroup sock_ops: runs on events of TCP sockets. Return 1."""
+    return Program(SOCK_OPS, function)
+
+
+def sk_msg(function: Callable[[SkMsg], int]) -> Program[SkMsg]:
+    """sk_msg verdict: runs when a socket of a SOCKHASH sends. Return SK_PASS (1) or SK_DROP (0)."""
+    return Program(SK_MSG, function)
+
+
+def inline(function: F) -> F:
+    """A function that programs may call: it is compiled into each place that calls it."""
+    function.__bpf_inline__ = True  # type: ignore[attr-defined]  # a mark for the compiler
+    return function
+
+
+def unroll(values: Iterable[T]) -> Iterator[T]:
+    """In a program, `for x in unroll((…))` repeats its body once for each constant."""
+    return iter(values)
