@@ -1,14 +1,19 @@
-"""The mesh's BPF programs: an enrolled pod's TCP connections go to its node's ztunnel, which learns where they were meant to go.
+"""The mesh's BPF programs: TCP connections of enrolled pods go to their node's ztunnel.
 
-    app: connect(service)                                     ztunnel: accept(), getsockopt(SO_ORIGINAL_DST)
-      connect.py    dials ztunnel instead, keeps the original      getsockopt.py   answers with the original
-      sockops.py    passes the original on, pairs the two sockets
-      redirect.py   carries the bytes between the two without the TCP stack
+app: connect(service)                                     ztunnel: accept(), getsockopt(SO_ORIGINAL_DST)
+  connect.py    dials ztunnel instead, keeps the original      getsockopt.py   answers with the original
+  sockops.py    passes the original on, pairs the two sockets
+  redirect.py   carries the bytes between the two without the TCP stack
 """
 
-from programs.connect import connect4
-from programs.getsockopt import getsockopt
-from programs.redirect import redirect
-from programs.sockops import sockops
+from typing import Any
 
-__all__ = ["connect4", "getsockopt", "redirect", "sockops"]
+from programs.connect import connect4 as _connect4
+from programs.getsockopt import getsockopt as _getsockopt
+from programs.redirect import redirect as _redirect
+from programs.sockops import sockops as _sockops
+from pybpfasm import Program
+
+PROGRAMS: tuple[Program[Any], ...] = (_redirect, _getsockopt, _sockops, _connect4)
+
+__all__ = ["PROGRAMS"]

@@ -12,7 +12,7 @@ from programs.maps import (
     settings,
     socket_state,
 )
-from pybpfasm import SockAddr, htons, ip4, ntohl
+from pybpfasm import SockAddr, htonl, htons, ntohl
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
@@ -22,6 +22,7 @@ REFUSE = 0
 
 IPPROTO_TCP = 6
 LOOPBACK_NET = 127
+ANY = htonl(0)
 
 
 @bpf.inline
@@ -37,7 +38,7 @@ def caller(ctx: SockAddr) -> PodInfo | None:
 def stays_in_pod(ctx: SockAddr, pod: PodInfo) -> bool:
     """Whether the destination is the pod itself; to connect to 0.0.0.0 is to connect to 127.0.0.1."""
     to = ctx.user_ip4
-    return ntohl(to) >> 24 == LOOPBACK_NET or to == pod.ip4 or to == ip4("0.0.0.0")
+    return ntohl(to) >> 24 == LOOPBACK_NET or to == pod.ip4 or to == ANY
 
 
 @bpf.connect4

@@ -1,4 +1,4 @@
-"""The maps that the programs share with each other and with the agent: each layout is declared here and nowhere else."""
+"""The maps that programs and agent share: each layout is declared here and nowhere else."""
 
 from enum import IntEnum
 
@@ -57,7 +57,7 @@ class Connection(Struct):
 
 
 class Origin(Struct):
-    """What the accepting side learns of a connection: where it was meant to go, and the cookie of the client's socket."""
+    """What the accepting side learns: where the connection was meant to go, and the cookie of the client's socket."""
 
     original: Endpoint
     client: u64

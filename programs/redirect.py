@@ -13,7 +13,7 @@ BPF_F_INGRESS = 1
 
 @bpf.sk_msg
 def redirect(ctx: SkMsg) -> int:
-    """Redirect, unless this direction has begun with TCP; where there is no other socket (yet), TCP carries the bytes."""
+    """Redirect, unless this direction has begun with TCP; TCP it is too where the other socket is not there yet."""
     state = socket_state.get(ctx.sk)
     if state is None:
         return SK_PASS

@@ -74,6 +74,13 @@ class Map(Descriptor):
             raise ShapeError(f"the pinned map {path} is another than wanted: {', '.join(differences)}")
         return opened
 
+    @classmethod
+    def open_any_size(cls, path: Path, spec: MapSpec) -> "Map":
+        """Open a pinned map of the spec's shape, however many entries it may have."""
+        with cls(open_pin(path), spec) as opened:
+            size = opened.info().max_entries
+        return cls.open(path, spec.resized(size))
+
     def info(self) -> MapInfo:
         """What the kernel says of the map."""
         return map_info(self.fd)

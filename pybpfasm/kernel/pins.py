@@ -7,6 +7,8 @@ from pybpfasm.errors import BpfError
 from pybpfasm.kernel import sys
 from pybpfasm.uapi import Command
 
+DEFAULT_MOUNT = Path("/sys/fs/bpf")
+
 # Magic number of the file system, include/uapi/linux/magic.h.
 _BPF_FS_MAGIC = 0xCAFE4A11
 
@@ -28,34 +30,25 @@ def is_bpffs(path: Path) -> bool:
     return sys.filesystem_magic(path) == _BPF_FS_MAGIC
 
 
-def ensure_bpffs(path: Path) -> None:
-    """Make sure that `path` is a directory in a bpf file system, mounting one on its topmost missing part if need be.
+def ensure_bpffs(path: Path, source: str = "bpf") -> None:
+    """Make sure that `path` is a directory in a bpf file system.
 
-    Raises `BpfError` if there is an ordinary directory with files in the way, `KernelError` without the privilege.
+    Where there is none yet, one is mounted: on /sys/fs/bpf for a path below it, else on `path` itself. `source` names
+    the mount in /proc/mounts. Raises `BpfError` for a directory with files in it, `KernelError` without the privilege.
     """
     existing = path
     while not existing.exists():
         existing = existing.parent
     if not is_bpffs(existing):
-        place = path if existing == path else _first_missing(path, existing)
-        if place == path and existing == path and any(path.iterdir()):
-            raise BpfError(f"{path} is an ordinary directory that is not empty: give one in a bpf file system")
-        _mount(_default_mount_point(path) or place)
+        _mount(DEFAULT_MOUNT if path.is_relative_to(DEFAULT_MOUNT) else path, source)
     _make_directory(path)
 
 
-def _first_missing(path: Path, existing: Path) -> Path:
-    return existing / path.relative_to(existing).parts[0]
-
-
-def _default_mount_point(path: Path) -> Path | None:
-    default = Path("/sys/fs/bpf")
-    return default if path.is_relative_to(default) and default.is_dir() else None
-
-
-def _mount(place: Path) -> None:
+def _mount(place: Path, source: str) -> None:
     _make_directory(place)
-    sys.mount("bpf", str(place), "bpf")
+    if any(place.iterdir()):
+        raise BpfError(f"{place} is an ordinary directory that is not empty: choose one in a bpf file system")
+    sys.mount(source, str(place), "bpf")
 
 
 def _make_directory(path: Path) -> None:

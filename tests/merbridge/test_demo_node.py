@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from merbridge.demo.node import Container, Node, Pod, cgroup2_mount
+from merbridge.demo.cgroups import cgroup2_mount
+from merbridge.demo.container import Container
+from merbridge.demo.node import Node
 from merbridge.demo.pod import (
     cgroup_pids,
     close,
@@ -29,6 +31,8 @@ from merbridge.demo.pod import (
     stream,
     udp_exchange,
 )
+from merbridge.demo.signals import exit_on_sigterm, uninterrupted
+from merbridge.demo.workloads import Pod
 from merbridge.errors import MerbridgeError
 
 ROOT = Path(__file__).parents[2]
@@ -609,7 +613,8 @@ def test_second_node_for_one_purpose(node: Node) -> None:
 OWNER = """
 import sys, time
 from merbridge.demo.node import Node
-with Node("test-owner") as node:
+from merbridge.demo.signals import exit_on_sigterm
+with exit_on_sigterm(), Node("test-owner") as node:
     pod = node.add_pod("app")
     pod.run([sys.executable, "-c", {lingering!r}])
     pod.start_proxy()
@@ -652,6 +657,81 @@ def test_ctrl_c_takes_everything_down() -> None:
         assert errors.strip().endswith("KeyboardInterrupt")
         assert not root.exists()
         assert not any(map(is_running, pids))
+
+
+def test_sigterm_takes_everything_down() -> None:
+    """SIGTERM to an owner that asked for it leaves nothing and ends it with status 143 and no traceback."""
+    with owner() as (process, root):
+        pids = cgroup_pids(root)
+        assert len(pids) == 7
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+        assert (process.returncode, errors) == (143, "")
+        assert not root.exists()
+        assert not any(map(is_running, pids))
+
+
+def test_repeated_sigterm_does_not_interrupt_the_take_down() -> None:
+    """However often SIGTERM comes, nothing is left; one that comes after the take-down may kill the owner's exit."""
+    with owner() as (process, root):
+        pids = cgroup_pids(root)
+        while root.exists() and process.poll() is None:
+            process.terminate()
+            time.sleep(0.001)
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode in {143, -signal.SIGTERM}
+        assert errors == ""
+        assert not root.exists()
+        assert not any(map(is_running, pids))
+
+
+def test_only_the_first_sigterm_exits() -> None:
+    """A second SIGTERM does not interrupt what the first one began."""
+    with exit_on_sigterm():
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_waits_for_the_take_down() -> None:
+    """A SIGTERM that arrives during a take-down counts after it, and the handler before is back at the end."""
+    before = signal.getsignal(signal.SIGTERM)
+    steps = []
+
+    def terminated_in_take_down() -> None:
+        with exit_on_sigterm():
+            with uninterrupted():
+                signal.raise_signal(signal.SIGTERM)
+                steps.append("taken down")
+            steps.append("went on")
+
+    with pytest.raises(SystemExit) as exit_info:
+        terminated_in_take_down()
+    assert exit_info.value.code == 143
+    assert steps == ["taken down"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_does_not_hide_a_failed_take_down() -> None:
+    """When the take-down fails, its error is what the caller sees, also when SIGTERM arrived meanwhile."""
+
+    def failing_take_down() -> None:
+        with exit_on_sigterm(), uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            raise MerbridgeError("still busy")
+
+    with pytest.raises(MerbridgeError, match="still busy"):
+        failing_take_down()
+
+
+def test_sigterm_without_a_handler_is_left_alone() -> None:
+    """A take-down whose owner did not ask for it changes nothing about SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with uninterrupted():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_killed_owner() -> None:

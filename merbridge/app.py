@@ -1,0 +1,192 @@
+"""The agent: one loop that compares what should be with what is in the kernel, and makes the difference so.
+
+Events only wake it. It can be stopped at any instruction and started again: what matters is pinned.
+"""
+
+import os
+import select
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+from merbridge.config import Config
+from merbridge.datapath.collection import DatapathSettings
+from merbridge.datapath.datapath import Datapath
+from merbridge.datapath.pins import Pins
+from merbridge.datapath.state import AgentRecord, to_text
+from merbridge.errors import MerbridgeError
+from merbridge.model import EnrolmentPolicy, Snapshot
+from merbridge.observe.logs import logger
+from merbridge.reconcile.apply import apply, write_agent_record
+from merbridge.reconcile.desired import Desired, desired
+from merbridge.sources import FileSource, SourceError, parse_source
+from merbridge.watchers import CgroupWatcher, NodeObserver, host_cgroup_root
+from pybpfasm.errors import BpfError
+
+# Events come in bursts: one look answers all that come within this time.
+_SETTLE_SECONDS = 0.01
+
+# A runtime puts a process into its cgroup before its network namespace: after an event, look once more.
+_SECOND_LOOK_SECONDS = 0.1
+
+# And look from time to time without any event: on hosts with cgroup v1 there are none.
+_RESCAN_SECONDS = 1.0
+
+
+def run(config: Config) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises `MerbridgeError` if it cannot start."""
+    source = parse_source(config.source)
+    cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
+    pins = Pins(config.bpffs)
+    settings = DatapathSettings(config.out_port, config.max_pods, config.max_connections)
+    with ExitStack() as stack:
+        wake = stack.enter_context(_StopSignals())
+        # What is wrong with the source is found before anything is touched.
+        agent = Agent(config, source, source.read(), cgroup_root)
+        observer = agent.observe()
+        stack.callback(pins.tidy)
+        pins.prepare()
+        stack.enter_context(pins.locked())
+        datapath = stack.enter_context(Datapath(pins, settings))
+        datapath.load()
+        watcher = CgroupWatcher(cgroup_root, source.path)
+        stack.callback(watcher.close)
+        agent.reconcile(datapath, observer)
+        datapath.attach(cgroup_root)
+        logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
+        _loop(agent, datapath, watcher, wake)
+    logger().info("stopped", datapath="left attached")
+
+
+def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_StopSignals") -> None:
+    wait = _SECOND_LOOK_SECONDS
+    while not stop.received:
+        ready, _, _ = select.select([watcher.fileno(), stop.fileno()], [], [], wait)
+        if stop.fileno() in ready:
+            return
+        woken = watcher.fileno() in ready
+        if woken:
+            time.sleep(_SETTLE_SECONDS)
+            watcher.read()
+        new_directories = watcher.refresh()
+        agent.note_degraded_watching(watcher.degraded)
+        agent.look(datapath)
+        wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else _RESCAN_SECONDS
+
+
+@attrs.define
+class Agent:
+    """What the loop knows from one look to the next."""
+
+    config: Config
+    source: FileSource
+    snapshot: Snapshot
+    cgroup_root: Path
+    _stamp: object = None
+    _said: dict[str, str] = attrs.field(factory=dict)
+    _last: Desired | None = None
+
+    def observe(self) -> "Desired":
+        """What should be, by the last good state of the source and a look at the node now."""
+        observation = NodeObserver(self.config.proc, self.cgroup_root).observe()
+        policy = EnrolmentPolicy(ztunnel_namespace=self.config.ztunnel_namespace)
+        return desired(self.snapshot, observation, self.config.node_name, policy)
+
+    def look(self, datapath: Datapath) -> None:
+        """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
+        self._read_source()
+        try:
+            self.reconcile(datapath, self.observe())
+        except (MerbridgeError, BpfError) as error:
+            self._say("reconcile", str(error))
+        else:
+            self._say("reconcile", "")
+
+    def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
+        """Make the maps hold what is wanted, and tell what is new."""
+        changes = apply(datapath, wanted)
+        self._say("maps", "; ".join(changes.problems))
+        self._tell_changes(wanted)
+        self._last = wanted
+        write_agent_record(datapath, self._record(wanted))
+
+    def note_degraded_watching(self, reason: str | None) -> None:
+        """Keep in mind, and tell once, that events are missing."""
+        self._say("watching", reason or "")
+
+    def _read_source(self) -> None:
+        stamp = self.source.stamp()
+        if stamp == self._stamp:
+            return
+        try:
+            self.snapshot = self.source.read()
+        except SourceError as error:
+            self._say("source", f"{error}: the last good state stays in force")
+        else:
+            self._say("source", "")
+        self._stamp = stamp
+
+    def _say(self, topic: str, problem: str) -> None:
+        """Tell of a problem when it comes and when it goes, not each time it is met."""
+        if self._said.get(topic, "") == problem:
+            return
+        self._said[topic] = problem
+        if problem:
+            logger().error(f"{topic}_failed", problem=problem)
+        else:
+            logger().info(f"{topic}_recovered")
+
+    def _tell_changes(self, wanted: Desired) -> None:
+        before = {each.pod.uid: each for each in self._last.pods} if self._last else {}
+        for each in wanted.pods:
+            known = before.get(each.pod.uid)
+            if known is None or known.enrolment.in_mesh != each.enrolment.in_mesh:
+                event = "pod_in_mesh" if each.enrolment.in_mesh else "pod_outside_mesh"
+                logger().info(event, pod=each.pod.full_name, why=each.enrolment.reason)
+        if self._last is None or wanted.ztunnel != self._last.ztunnel:
+            if wanted.ztunnel is None:
+                logger().warning("ztunnel_unknown", why=wanted.no_ztunnel)
+            else:
+                logger().info("ztunnel_known", pod=wanted.ztunnel.name, ip=str(wanted.ztunnel.ip))
+
+    def _record(self, wanted: Desired) -> AgentRecord:
+        return AgentRecord(
+            out_port=self.config.out_port,
+            pid=os.getpid(),
+            node_name=to_text(self.config.node_name),
+            cgroup_root=to_text(str(self.cgroup_root)),
+            ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),
+            no_ztunnel=to_text(wanted.no_ztunnel),
+            problem=to_text("; ".join(filter(None, self._said.values()))),
+        )
+
+
+class _StopSignals:
+    """SIGTERM and SIGINT, as something that `select` can wait for."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __enter__(self) -> "_StopSignals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._event)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once a signal has come."""
+        return self._event
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.received = True
+        os.eventfd_write(self._event, 1)

@@ -1,0 +1,35 @@
+"""The command line: `python -m merbridge run|status|cleanup|demo`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from merbridge.cli import cleanup, demo, run, status
+from merbridge.errors import MerbridgeError
+from pybpfasm.errors import BpfError
+
+_COMMANDS = (run, status, cleanup, demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status. A failure is one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m merbridge", description="Steer enrolled pods' traffic to ztunnel.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        sub = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run, failure=command.FAILURE)
+    parsed = parser.parse_args(arguments)
+    try:
+        status_code: int = parsed.run(vars(parsed), os.environ)
+    except (MerbridgeError, BpfError) as error:
+        print(f"merbridge {parsed.command}: {error}", file=sys.stderr)
+        failure: int = parsed.failure
+        return failure
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status_code

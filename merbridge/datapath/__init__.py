@@ -1,0 +1,1 @@
+"""The datapath in the kernel: its programs, maps and pins, which outlive the agent."""

@@ -1,0 +1,152 @@
+"""The datapath: loaded anew or adopted from its pins, and attached.
+
+A start never leaves it half made. Programs are loaded, and so verified, before anything is pinned; what a failed start
+has added is taken away again; the hook that redirects is attached last, when all that serves it is in place. Maps and
+links that are pinned already are kept, with their ids and entries; their programs are replaced through the links.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import programs.maps as layouts
+from merbridge.datapath import state
+from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.pins import Pins
+from merbridge.errors import MerbridgeError
+from pybpfasm.errors import BpfError, KernelError
+from pybpfasm.kernel import (
+    Link,
+    Map,
+    Program,
+    ShapeError,
+    TypedMap,
+    VerifierError,
+    attach_cgroup,
+    attach_sockmap,
+    raise_memlock_limit,
+)
+from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.spec import MapSpec
+
+K = TypeVar("K")
+V = TypeVar("V", bound=Any)
+
+# What the programs need; facts of the kernel's history: SO_NETNS_COOKIE 5.14, the cookie in sock_ops 5.15.
+OLDEST_KERNEL = "5.15"
+
+# The order in which hooks are attached: what redirects comes last.
+ATTACH_ORDER = ("redirect", "getsockopt", "sockops", "connect4")
+
+_SOCKMAP_HOOKS = ("redirect",)
+
+
+class Datapath:
+    """The datapath's maps, programs and links; owns their descriptors, not their pins."""
+
+    def __init__(self, pins: Pins, settings: DatapathSettings) -> None:
+        self._pins = pins
+        self._settings = settings
+        self._held = ExitStack()
+        self._undo = ExitStack()
+        self._maps: dict[str, Map] = {}
+        self._programs: dict[str, Program] = {}
+
+    def __enter__(self) -> "Datapath":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the descriptors. What was pinned by `load` but never attached is taken away."""
+        self._undo.close()
+        self._held.close()
+
+    def load(self) -> None:
+        """Adopt the pinned maps or make new ones, and load the programs. Raises `MerbridgeError`."""
+        raise_memlock_limit()
+        specs = collection(self._settings)
+        try:
+            created = [name for name, spec in specs.maps.items() if self._open_or_create(name, spec)]
+            for name, spec in specs.programs.items():
+                self._programs[name] = self._held.enter_context(Program.load(spec, self._maps))
+            for name in created:
+                self._pin(self._pins.maps / name, self._maps[name].pin)
+        except VerifierError as error:
+            raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
+        except ShapeError as error:
+            raise MerbridgeError(f"{error}: run `python -m merbridge cleanup` first") from error
+        except BpfError as error:
+            raise MerbridgeError(str(error)) from error
+
+    def attach(self, cgroup_root: Path) -> None:
+        """Attach every hook, or put the new program in place where it is attached already. Raises `MerbridgeError`."""
+        try:
+            descriptor = os.open(cgroup_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise MerbridgeError(f"cannot open the cgroup {cgroup_root} (--cgroup-root): {error.strerror}") from None
+        try:
+            for name in ATTACH_ORDER:
+                self._attach_hook(name, descriptor)
+        except BpfError as error:
+            raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
+        finally:
+            os.close(descriptor)
+        self._undo.pop_all()  # from here on it stays
+
+    def map(self, declaration: MapDeclaration[K, V]) -> TypedMap[K, V]:
+        """A map by its declaration."""
+        return TypedMap(declaration, self._maps[_NAMES[id(declaration)]])
+
+    def _open_or_create(self, name: str, spec: MapSpec) -> bool:
+        path = self._pins.maps / name
+        if path.exists():
+            self._maps[name] = self._held.enter_context(Map.open(path, spec))
+            return False
+        self._maps[name] = self._held.enter_context(Map.create(spec))
+        return True
+
+    def _attach_hook(self, name: str, cgroup: int) -> None:
+        program, path = self._programs[name], self._pins.links / name
+        target = self._maps["sockets"].info().id if name in _SOCKMAP_HOOKS else os.fstat(cgroup).st_ino
+        if path.exists():
+            link = self._held.enter_context(Link.open(path))
+            if link.info().target == target:
+                link.update(program)
+                return
+        if name in _SOCKMAP_HOOKS:
+            attached = attach_sockmap(program, self._maps["sockets"])
+        else:
+            attached = attach_cgroup(program, cgroup)
+        if attached is not None:
+            self._held.enter_context(attached)
+            self._pin_over(path, attached)
+
+    def _pin_over(self, path: Path, link: Link) -> None:
+        """Pin the link, in one step instead of the one that is pinned there."""
+        if not path.exists():
+            self._pin(path, link.pin)
+            return
+        aside = path.with_name(f"{path.name}-new")
+        aside.unlink(missing_ok=True)
+        link.pin(aside)
+        aside.rename(path)
+
+    def _pin(self, path: Path, pin: Callable[[Path], None]) -> None:
+        try:
+            pin(path)
+        except KernelError as error:
+            raise MerbridgeError(f"{error} (--bpffs)") from error
+        self._undo.callback(path.unlink, missing_ok=True)
+
+
+def _names() -> dict[int, str]:
+    """Each declaration's name in the collection, which is the one it has in the module that declares it."""
+    declared = {**vars(layouts), **vars(state)}
+    return {id(each): each.name or name for name, each in declared.items() if isinstance(each, MapDeclaration)}
+
+
+_NAMES = _names()

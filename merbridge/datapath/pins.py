@@ -1,0 +1,147 @@
+"""Where the datapath's objects are pinned, who may work on them, and how they are taken away."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from merbridge.errors import MerbridgeError
+from pybpfasm.errors import BpfError, KernelError
+from pybpfasm.kernel import ensure_bpffs, is_bpffs
+from pybpfasm.kernel.sys import umount
+
+# The name our mount has in /proc/mounts, by which `cleanup` knows it again.
+MOUNT_SOURCE = "merbridge"
+
+# Hooks in the order in which they are detached: new connections first, what serves the old ones after.
+_DETACH_ORDER = ("connect4", "getsockopt", "sockops", "redirect")
+
+# What the kernel itself puts into each bpf file system (CONFIG_BPF_PRELOAD).
+_KERNELS_OWN = {"maps.debug", "progs.debug"}
+
+_LOCK_WAIT_SECONDS = 1.0
+
+
+@attrs.frozen
+class Pins:
+    """The folders of pins below the directory that `--bpffs` names."""
+
+    root: Path
+
+    @property
+    def maps(self) -> Path:
+        """The folder of maps, each by its name."""
+        return self.root / "maps"
+
+    @property
+    def links(self) -> Path:
+        """The folder of links, each by its program's name."""
+        return self.root / "links"
+
+    def exist(self) -> bool:
+        """Whether there is a datapath. Raises `MerbridgeError` where that cannot be seen."""
+        try:
+            return any(self._pinned())
+        except PermissionError:
+            raise MerbridgeError(f"{self.root}: permission denied: run as root") from None
+
+    def prepare(self) -> None:
+        """Make the folders, mounting a bpf file system if there is none."""
+        try:
+            ensure_bpffs(self.root, MOUNT_SOURCE)
+        except BpfError as error:
+            raise MerbridgeError(f"no bpf file system for the pins (--bpffs): {error}") from None
+        for folder in (self.maps, self.links):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def remove(self) -> int:
+        """Detach and forget everything, in an order that harms no connection; how many pins there were.
+
+        Raises `MerbridgeError` while an agent runs.
+
+        Entries of the SOCKHASH are left alone: its sockets keep the map and the program until they are closed.
+        """
+        removed = 0
+        if self.root.is_dir():
+            with self.locked():
+                for pin in sorted(self._pinned(), key=_detach_position):
+                    pin.unlink(missing_ok=True)
+                    removed += 1
+        self.tidy()
+        return removed
+
+    def tidy(self) -> None:
+        """Remove the folders, and the bpf file system that `prepare` mounted, if nothing is pinned."""
+        for folder in (self.links, self.maps, self.root):
+            _remove_folder(folder)
+        _unmount_ours(self.root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Work on the pins alone. Raises `MerbridgeError` if an agent does already."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # `status` holds the lock for a moment to see whether an agent runs.
+            deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+            while not _try_lock(descriptor, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise MerbridgeError(f"an agent runs already with the pins in {self.root}: end it first")
+                time.sleep(0.01)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def in_use(self) -> bool:
+        """Whether an agent works on the pins."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+    def _pinned(self) -> Iterator[Path]:
+        for folder in (self.links, self.maps):
+            if folder.is_dir():
+                yield from folder.iterdir()
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _detach_position(pin: Path) -> tuple[bool, int]:
+    known = _DETACH_ORDER.index(pin.name) if pin.name in _DETACH_ORDER else len(_DETACH_ORDER)
+    return (pin.parent.name != "links", known)
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        # Not there, a mount point, or somebody else's files are in it.
+        return
+
+
+def _unmount_ours(root: Path) -> None:
+    """Unmount the bpf file system if we mounted it and nothing else is pinned there."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, place, kind = line.split(" ")[:3]
+        mounted = Path(place)
+        if source != MOUNT_SOURCE or kind != "bpf" or not root.is_relative_to(mounted):
+            continue
+        if not is_bpffs(mounted) or {entry.name for entry in mounted.iterdir()} - _KERNELS_OWN:
+            continue
+        try:
+            umount(place)
+        except KernelError:
+            return  # in use by somebody
+        if mounted == root:
+            _remove_folder(mounted)

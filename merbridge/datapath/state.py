@@ -1,0 +1,65 @@
+"""What the agent keeps for `status` beside the programs' own maps: who is known and why, and what is wrong.
+
+It lies in pinned maps too, so `status` answers also when no agent runs.
+"""
+
+from typing import Annotated
+
+from pybpfasm import BPF_F_NO_PREALLOC, CharsType, HashMap, Struct, be32, u32
+
+_UID, _SHORT, _LONG = 40, 64, 256
+
+Uid = Annotated[bytes, CharsType(_UID)]
+ShortText = Annotated[bytes, CharsType(_SHORT)]
+LongText = Annotated[bytes, CharsType(_LONG)]
+
+
+class PodKey(Struct):
+    """A pod's UID."""
+
+    uid: Uid
+
+
+class PodRecord(Struct):
+    """A pod of this node. `flags` are those of its `PodInfo`, `netns` and `cgroups` count what is known of it."""
+
+    flags: u32
+    ip4: be32
+    netns: u32
+    cgroups: u32
+    namespace: ShortText
+    name: LongText
+    reason: LongText
+
+
+class AgentRecord(Struct):
+    """What the agent says of itself. `problem` is one line, empty when there is none; so is `no_ztunnel`."""
+
+    out_port: u32
+    pid: u32
+    node_name: LongText
+    cgroup_root: LongText
+    ztunnel: LongText
+    no_ztunnel: LongText
+    problem: LongText
+
+
+AGENT = 0
+
+pod_records = HashMap[PodKey, PodRecord](name="pods", max_entries=4096, flags=BPF_F_NO_PREALLOC)
+agent_record = HashMap[u32, AgentRecord](name="agent", max_entries=1, flags=BPF_F_NO_PREALLOC)
+
+
+def to_text(text: str, size: int = _LONG) -> bytes:
+    """Text cut to `size` bytes of UTF-8."""
+    return text.encode()[:size].decode(errors="ignore").encode()
+
+
+def to_uid(text: str) -> bytes:
+    """A UID; the API's have 36 characters."""
+    return to_text(text, _UID)
+
+
+def to_short_text(text: str) -> bytes:
+    """Text cut to what a `ShortText` holds."""
+    return to_text(text, _SHORT)

@@ -1,0 +1,34 @@
+"""The log: one event a line on standard error, as text or JSON, with fixed snake_case event names."""
+
+import logging
+import sys
+
+import structlog
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure_log(level: str, format_: str) -> None:
+    """Set up the log for this process. `level` is a key of LEVELS, `format_` is text or json."""
+    renderer: structlog.typing.Processor
+    if format_ == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """The log of this process."""
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return log

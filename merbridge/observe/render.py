@@ -1,0 +1,58 @@
+"""A report as text, or as JSON."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from merbridge.observe.report import Report
+
+
+def as_json(report: Report) -> str:
+    """The report as one JSON object; its keys are the report's fields."""
+    return json.dumps({"healthy": not report.problems, **attrs.asdict(report)}, indent=2)
+
+
+def as_table(report: Report) -> str:
+    """The report as tables for people."""
+    return "\n".join(_lines(report))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Rows as lines, in columns as wide as their widest cell."""
+    cells = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"health   {'degraded' if report.problems else 'healthy'}"
+    for problem in report.problems:
+        yield f"         - {problem}"
+    yield f"agent    {'running' if report.agent_running else 'not running'} on node {report.node_name or 'unknown'}"
+    yield f"cgroup   {report.cgroup_root or 'unknown'}"
+    if report.ztunnel_ip:
+        yield f"ztunnel  {report.ztunnel} at {report.ztunnel_ip}:{report.out_port}"
+    else:
+        yield "ztunnel  none"
+    yield ""
+    hooks = [
+        [hook.name, "yes" if hook.attached else "NO", _number(hook.link_id), _number(hook.program_id)]
+        for hook in report.hooks
+    ]
+    yield from table(["PROGRAM", "ATTACHED", "LINK", "PROGRAM ID"], hooks)
+    yield ""
+    pods = [
+        [f"{pod.namespace}/{pod.name}", pod.ip or "-", "yes" if pod.in_mesh else "no", pod.reason]
+        for pod in report.pods
+    ]
+    yield from table(["POD", "IP", "IN MESH", "WHY"], pods)
+    yield ""
+    yield from table(["MAP", "ENTRIES", "OF"], ([m.name, str(m.entries), str(m.max_entries)] for m in report.maps))
+    yield ""
+    yield from table(["COUNTER", "VALUE"], ([name, str(value)] for name, value in report.counters.items()))
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)

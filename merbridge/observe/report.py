@@ -1,0 +1,208 @@
+"""What `status` reports, read from the pins alone: whether or not an agent runs."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import programs.maps as layouts
+from merbridge.datapath import state
+from merbridge.datapath.datapath import ATTACH_ORDER
+from merbridge.datapath.pins import Pins
+from merbridge.errors import MerbridgeError
+from pybpfasm import be32
+from pybpfasm.errors import BpfError, KernelError
+from pybpfasm.kernel import Link, Map, TypedMap
+from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.types import ntohl
+
+
+@attrs.frozen
+class HookReport:
+    """A program's attachment. `target` is a cgroup's or a map's id."""
+
+    name: str
+    attached: bool
+    link_id: int | None
+    program_id: int | None
+    target: int | None
+
+
+@attrs.frozen
+class PodReport:
+    """A pod of this node, and why it is in the mesh or not."""
+
+    namespace: str
+    name: str
+    ip: str | None
+    in_mesh: bool
+    known_to_datapath: bool
+    reason: str
+
+
+@attrs.frozen
+class MapReport:
+    """How full a map is."""
+
+    name: str
+    id: int
+    entries: int
+    max_entries: int
+
+
+@attrs.frozen
+class Report:
+    """The whole. `problems` is empty on a healthy node; each is a line that says what is wrong."""
+
+    agent_running: bool
+    node_name: str
+    cgroup_root: str
+    out_port: int | None
+    ztunnel: str | None
+    ztunnel_ip: str | None
+    hooks: list[HookReport]
+    pods: list[PodReport]
+    counters: dict[str, int]
+    maps: list[MapReport]
+    problems: list[str]
+
+
+def read_report(pins: Pins) -> Report:
+    """Read it. Raises `MerbridgeError` where it cannot be told."""
+    if not pins.exist():
+        raise MerbridgeError(f"nothing is pinned in {pins.root}: no agent has run here, or it has another --bpffs")
+    try:
+        with _PinnedMaps(pins) as maps:
+            return _report(pins, maps)
+    except KernelError as error:
+        raise MerbridgeError(str(error)) from None
+
+
+class _PinnedMaps:
+    """The pinned maps, as far as they are there."""
+
+    def __init__(self, pins: Pins) -> None:
+        self._folder = pins.maps
+        self._open: dict[str, Map] = {}
+        self.broken: list[str] = []
+
+    def __enter__(self) -> "_PinnedMaps":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for map_ in self._open.values():
+            map_.close()
+
+    def entries(self, declaration: MapDeclaration[Any, Any], name: str) -> TypedMap[Any, Any] | None:
+        """A map by its declaration; None, and a line in `broken`, if it is not there or of another shape."""
+        path = self._folder / name
+        try:
+            if name not in self._open:
+                # Sizes are the agent's settings, which the pins alone tell.
+                self._open[name] = Map.open_any_size(path, declaration.spec(name))
+        except BpfError as error:
+            self.broken.append(str(error))
+            return None
+        return TypedMap(declaration, self._open[name])
+
+    def fill(self) -> list[MapReport]:
+        """How full the maps are that have been opened."""
+        return [_fill(name, map_) for name, map_ in self._open.items() if map_.spec.name != "counters"]
+
+
+def _fill(name: str, map_: Map) -> MapReport:
+    info = map_.info()
+    entries = sum(1 for _ in map_.keys())  # noqa: SIM118 - a map is no dict
+    return MapReport(name, info.id, entries, info.max_entries)
+
+
+def _report(pins: Pins, maps: _PinnedMaps) -> Report:
+    agent = _agent(maps)
+    hooks = [_hook(pins.links / name, name) for name in ATTACH_ORDER]
+    ztunnel = _ztunnel(maps)
+    counters = _counters(maps)
+    maps.entries(layouts.netns_info_map, "netns_info_map")
+    maps.entries(layouts.cgroup_info_map, "cgroup_info_map")
+    maps.entries(layouts.original_dst, "original_dst")
+    running = pins.in_use()
+    report = Report(
+        agent_running=running,
+        node_name=agent.node_name.decode() if agent else "",
+        cgroup_root=agent.cgroup_root.decode() if agent else "",
+        out_port=agent.out_port if agent else None,
+        ztunnel=agent.ztunnel.decode() if agent and ztunnel else None,
+        ztunnel_ip=str(ztunnel) if ztunnel else None,
+        hooks=hooks,
+        pods=_pods(maps),
+        counters=counters,
+        maps=maps.fill(),
+        problems=[],
+    )
+    return attrs.evolve(report, problems=[*maps.broken, *_problems(report, agent)])
+
+
+def _agent(maps: _PinnedMaps) -> state.AgentRecord | None:
+    records = maps.entries(state.agent_record, "agent")
+    return records.get(state.AGENT) if records else None
+
+
+def _hook(path: Path, name: str) -> HookReport:
+    try:
+        with Link.open(path) as link:
+            info = link.info()
+    except KernelError:
+        return HookReport(name, False, None, None, None)
+    return HookReport(name, info.target != 0, info.id, info.program_id, info.target)
+
+
+def _ztunnel(maps: _PinnedMaps) -> IPv4Address | None:
+    settings = maps.entries(layouts.settings, "settings")
+    entry = settings.get(layouts.ZTUNNEL) if settings else None
+    return _address(entry.ip4) if entry else None
+
+
+def _pods(maps: _PinnedMaps) -> list[PodReport]:
+    records = maps.entries(state.pod_records, "pods")
+    pods = [_pod(record) for record in records.items().values()] if records else []
+    return sorted(pods, key=lambda pod: (pod.namespace, pod.name))
+
+
+def _pod(record: state.PodRecord) -> PodReport:
+    address = _address(record.ip4)
+    return PodReport(
+        namespace=record.namespace.decode(),
+        name=record.name.decode(),
+        ip=str(address) if int(address) else None,
+        in_mesh=bool(record.flags & layouts.IN_MESH),
+        known_to_datapath=record.netns + record.cgroups > 0,
+        reason=record.reason.decode(),
+    )
+
+
+def _counters(maps: _PinnedMaps) -> dict[str, int]:
+    counters = maps.entries(layouts.counters, "counters")
+    if counters is None:
+        return {}
+    return {which.name.lower(): sum(each.count for each in counters.per_cpu(which)) for which in layouts.Count}
+
+
+def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
+    for hook in report.hooks:
+        if not hook.attached:
+            yield f"program {hook.name} is not attached: start the agent"
+    if not report.agent_running:
+        yield "no agent runs: the datapath works with what it knew last"
+    if report.ztunnel_ip is None:
+        why = agent.no_ztunnel.decode() if agent and agent.no_ztunnel else "the agent has not said why"
+        refused = report.counters.get("refused_no_ztunnel", 0)
+        yield f"no ztunnel is known, connections of enrolled pods are refused ({refused} so far): {why}"
+    if agent and agent.problem:
+        yield agent.problem.decode()
+    if report.counters.get("original_dst_full"):
+        yield f"map original_dst was full {report.counters['original_dst_full']} times: raise --max-connections"
+
+
+def _address(ip4: be32) -> IPv4Address:
+    return IPv4Address(ntohl(ip4))

@@ -1,0 +1,92 @@
+"""The difference between what is in the maps and what should be, made so: again and again the same way."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import attrs
+
+from merbridge.datapath import state
+from merbridge.datapath.datapath import Datapath
+from merbridge.reconcile.desired import Desired, KnownPod, Membership
+from programs.maps import IN_MESH, ZTUNNEL, PodInfo, Ztunnel, cgroup_info_map, netns_info_map, settings
+from pybpfasm import Struct, ip4
+from pybpfasm.kernel import MapFullError, TypedMap
+
+K = TypeVar("K")
+V = TypeVar("V", bound=Struct)
+
+
+@attrs.define
+class Changes:
+    """What was done. `problems` are lines that `status` shows and the log tells: entries that found no room."""
+
+    written: int = 0
+    removed: int = 0
+    problems: list[str] = attrs.field(factory=list)
+
+
+def apply(datapath: Datapath, wanted: Desired) -> Changes:
+    """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
+    changes = Changes()
+    _make_equal(datapath.map(settings), _settings(wanted), changes, "")
+    for declaration, memberships in ((netns_info_map, wanted.netns), (cgroup_info_map, wanted.cgroups)):
+        _make_equal(datapath.map(declaration), _pod_infos(memberships), changes, "--max-pods")
+    _make_equal(datapath.map(state.pod_records), _records(wanted.pods), changes, "--max-pods")
+    return changes
+
+
+def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
+    """Keep what the agent says of itself."""
+    records = datapath.map(state.agent_record)
+    if records.get(state.AGENT) != record:
+        records.set(state.AGENT, record)
+
+
+def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> None:
+    current = map_.items()
+    for key in current.keys() - wanted.keys():
+        changes.removed += map_.delete(key)
+    refused = 0
+    for key, value in wanted.items():
+        if current.get(key) == value:
+            continue
+        try:
+            map_.set(key, value)
+        except MapFullError:
+            refused += 1
+        else:
+            changes.written += 1
+    if refused:
+        name, size = map_.map.spec.name, map_.map.spec.max_entries
+        changes.problems.append(f"map {name} is full ({size} entries), {refused} more have no place: raise {setting}")
+
+
+def _settings(wanted: Desired) -> dict[int, Ztunnel]:
+    place = wanted.ztunnel
+    return {} if place is None else {ZTUNNEL: Ztunnel(netns_cookie=place.netns_cookie, ip4=ip4(place.ip))}
+
+
+def _pod_infos(memberships: Mapping[int, Membership]) -> dict[int, PodInfo]:
+    """Entries, those in the mesh first: if the map has no room for all, it is not they who are left out."""
+    ordered = sorted(memberships.items(), key=_in_mesh_first)
+    return {key: PodInfo(flags=membership.flags, ip4=ip4(membership.ip)) for key, membership in ordered}
+
+
+def _in_mesh_first(item: tuple[int, Membership]) -> bool:
+    return not item[1].flags & IN_MESH
+
+
+def _records(pods: Iterable[KnownPod]) -> dict[state.PodKey, state.PodRecord]:
+    return {state.PodKey(uid=state.to_uid(each.pod.uid)): _record(each) for each in pods}
+
+
+def _record(known: KnownPod) -> state.PodRecord:
+    return state.PodRecord(
+        flags=known.membership.flags,
+        ip4=ip4(known.membership.ip),
+        netns=len(known.presence.netns),
+        cgroups=len(known.presence.cgroup_ids),
+        namespace=state.to_short_text(known.pod.namespace),
+        name=state.to_text(known.pod.name),
+        reason=state.to_text(known.enrolment.reason),
+    )

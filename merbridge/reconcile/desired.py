@@ -1,0 +1,134 @@
+"""What the maps should hold: a pure function of what is known."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
+
+import attrs
+
+from merbridge.model import (
+    Enrolment,
+    EnrolmentPolicy,
+    Pod,
+    Snapshot,
+    choose_ztunnel,
+    enrolment,
+    is_ztunnel,
+    local_pods,
+)
+from merbridge.watchers import Netns, NodeObservation, PodPresence
+from programs.maps import IN_MESH, IS_ZTUNNEL
+
+_NO_ADDRESS = IPv4Address(0)
+
+
+@attrs.frozen
+class Membership:
+    """What the datapath is told of a namespace or a cgroup."""
+
+    flags: int
+    ip: IPv4Address
+
+
+OUTSIDE = Membership(0, _NO_ADDRESS)
+
+
+@attrs.frozen
+class ZtunnelPlace:
+    """Where ztunnel is."""
+
+    name: str
+    ip: IPv4Address
+    netns_cookie: int
+
+
+@attrs.frozen
+class KnownPod:
+    """A pod of this node with all that is known of it."""
+
+    pod: Pod
+    enrolment: Enrolment
+    presence: PodPresence
+    membership: Membership
+
+
+@attrs.frozen
+class Desired:
+    """The whole. `no_ztunnel` says why there is none; it is empty when there is one."""
+
+    netns: Mapping[int, Membership]
+    cgroups: Mapping[int, Membership]
+    ztunnel: ZtunnelPlace | None
+    no_ztunnel: str
+    pods: tuple[KnownPod, ...]
+
+
+def desired(snapshot: Snapshot, observation: NodeObservation, node_name: str, policy: EnrolmentPolicy) -> Desired:
+    """What should be, from the API's view, the node's view and the settings."""
+    pods = [_known(pod, snapshot, observation, policy) for pod in local_pods(snapshot, node_name)]
+    ztunnel, reason = _ztunnel(pods, policy)
+    return Desired(
+        netns=_by_netns(pods, observation.host_netns_cookie),
+        cgroups={id_: pod.membership for pod in pods for id_ in pod.presence.cgroup_ids},
+        ztunnel=ztunnel,
+        no_ztunnel=reason,
+        pods=tuple(pods),
+    )
+
+
+def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: EnrolmentPolicy) -> KnownPod:
+    decision = enrolment(pod, snapshot.namespaces.get(pod.namespace, {}), policy)
+    presence = observation.pods.get(pod.kubelet_uid, PodPresence(pod.uid, frozenset(), ()))
+    flags = (IN_MESH if decision.in_mesh else 0) | (IS_ZTUNNEL if is_ztunnel(pod, policy) else 0)
+    return KnownPod(pod, decision, presence, Membership(flags, _address(pod, presence)))
+
+
+def _address(pod: Pod, presence: PodPresence) -> IPv4Address:
+    """The pod's address: the API's, or before the API knows it the only one that its namespace has."""
+    if pod.host_network:
+        return _NO_ADDRESS
+    if pod.ip is not None:
+        return pod.ip
+    own = {address for netns in presence.netns for address in netns.addresses}
+    return own.pop() if len(own) == 1 else _NO_ADDRESS
+
+
+def _by_netns(pods: Iterable[KnownPod], host_cookie: int) -> dict[int, Membership]:
+    claims: dict[int, list[tuple[Netns, KnownPod]]] = {}
+    for pod in pods:
+        for netns in _namespaces_of(pod):
+            claims.setdefault(netns.cookie, []).append((netns, pod))
+    memberships = {cookie: max(claim, key=_strength)[1].membership for cookie, claim in claims.items()}
+    return {**memberships, host_cookie: OUTSIDE}
+
+
+def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
+    """The namespaces that are the pod's own: a pod on the host's network has none, whatever it has entered."""
+    return () if pod.pod.host_network else pod.presence.netns
+
+
+def _strength(claim: tuple[Netns, KnownPod]) -> tuple[bool, bool, str]:
+    """Of two pods with processes in one namespace, the one whose address it has; else the one that is in the mesh."""
+    netns, pod = claim
+    return (pod.pod.ip in netns.addresses, pod.enrolment.in_mesh, pod.pod.uid)
+
+
+def _ztunnel(pods: Iterable[KnownPod], policy: EnrolmentPolicy) -> tuple[ZtunnelPlace | None, str]:
+    candidates = {each.pod.uid: each for each in pods if is_ztunnel(each.pod, policy) and not each.pod.finished}
+    if not candidates:
+        return None, f"no pod of this node is labelled app=ztunnel in namespace {policy.ztunnel_namespace}"
+    placed = {uid: place for uid, each in candidates.items() for place in _places(each)}
+    chosen = choose_ztunnel(candidates[uid].pod for uid in placed)
+    if chosen is not None:
+        return placed[chosen.uid], ""
+    first = next(iter(candidates.values())).pod
+    missing = "has no IPv4 address yet" if first.ip is None else "has no process in a network namespace of its own yet"
+    return None, f"ztunnel's pod {first.full_name} {missing}"
+
+
+def _places(candidate: KnownPod) -> Iterator[ZtunnelPlace]:
+    ip = candidate.pod.ip
+    namespaces = _namespaces_of(candidate)
+    if ip is None or not namespaces:
+        return
+    own = next((netns for netns in namespaces if ip in netns.addresses), namespaces[0])
+    yield ZtunnelPlace(candidate.pod.full_name, ip, own.cookie)
