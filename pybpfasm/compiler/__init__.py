@@ -6,14 +6,14 @@ source -> syntax tree -> operations (lowering) -> simplify -> registers -> emit
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pybpfasm.compiler.diagnostics import CompileError
+from pybpfasm.compiler.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.emit import STACK_BYTES, Emitter
 from pybpfasm.compiler.lowering import Lowering
 from pybpfasm.compiler.registers import allocate
 from pybpfasm.compiler.simplify import simplify
 from pybpfasm.errors import BpfError
-from pybpfasm.ir import Location
-from pybpfasm.isa import Instruction, Label, resolve_labels
+from pybpfasm.ir import Function, Location
+from pybpfasm.isa import EncodingError, Instruction, Label, resolve_labels
 from pybpfasm.lang.programs import Program
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec, SourceLine
 
@@ -60,7 +60,7 @@ def compile_collection(
 
 
 def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
-    function = lowering.program(program)
+    function = _lowered(program, lowering)
     order = simplify(function)
     emitter = Emitter(function, order, allocate(function, order))
     emitter.emit()
@@ -72,10 +72,26 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
         type=program.kind.program_type,
         attach_type=program.kind.attach_type,
         context=program.kind.context.uapi,
-        instructions=tuple(resolve_labels(emitter.items)),
+        instructions=_resolved(emitter),
         maps=dict(lowering.names.maps),
         lines=_source_lines(emitter.items, emitter.locations),
     )
+
+
+def _lowered(program: Program[Any], lowering: Lowering) -> Function:
+    try:
+        return lowering.program(program)
+    except RecursionError:
+        source = lowering.frames[0].source
+        raise CompileError(source.location(source.tree), TOO_DEEP) from None
+
+
+def _resolved(emitter: Emitter) -> tuple[Instruction, ...]:
+    try:
+        return tuple(resolve_labels(emitter.items))
+    except EncodingError:
+        reason = "the program is too long: no jump reaches over 32767 instructions; unroll less"
+        raise CompileError(emitter.locations[0], reason) from None
 
 
 def _source_lines(items: Iterable[Instruction | Label], locations: Iterable[Location]) -> tuple[SourceLine, ...]:

@@ -58,10 +58,22 @@ class Expected:
         return self.target
 
     def accept(self, lowering: "Lowering", node: ast.AST, value: Value) -> Value:
-        """The value, if it fits; a compile error at `node` if it does not."""
+        """The value, if it fits, as what is declared; a compile error at `node` if it does not fit."""
         if not self._fits(lowering, value):
             lowering.fail(node, self._mismatch(value))
+        if isinstance(self.scalar, IntType) and isinstance(value, Constant):
+            return self._declared_constant(lowering, node, value)
         return value
+
+    def _declared_constant(self, lowering: "Lowering", node: ast.AST, value: Constant) -> Value:
+        """A constant has no sign of its own; from here on it has the declared one."""
+        number = int(value.value)
+        lowest, highest = (-(1 << 63), (1 << 63) - 1) if self.scalar == SIGNED else (0, (1 << 64) - 1)
+        if not lowest <= number <= highest:
+            lowering.fail(node, f"{number} does not fit {self.scalar}")
+        if self.scalar == UNSIGNED:
+            return value
+        return Scalar(lowering.expressions.in_register(number, node), SIGNED)
 
     def _fits(self, lowering: "Lowering", value: Value) -> bool:
         match value:
@@ -84,6 +96,8 @@ class Expected:
         found = describe(value)
         if isinstance(value, Pointer) and value.nullable and not self.nullable:
             return f"this may be None where {self} is wanted: test `is None` first"
+        if isinstance(value, Scalar) and isinstance(value.type, IntType):
+            found = str(value.type)
         hint = conversion_hint(value, self.scalar if self.scalar is not None else UNSIGNED if self.any_int else None)
         return f"this is {found} where {self} is wanted{hint}"
 
@@ -122,7 +136,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The evaluated annotations of a function; `AnnotationError` if one cannot be evaluated."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
         raise AnnotationError(f"an annotation cannot be evaluated: {error}") from None
 
 

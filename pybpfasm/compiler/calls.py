@@ -6,6 +6,8 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.diagnostics import Source
 from pybpfasm.compiler.returns import ToCaller, ToCondition
@@ -84,8 +86,8 @@ class Calls:
         function = callee.value
         if self._hints(node, function).get("return") is not bool:
             return False
-        names = self._parameters(node, function)
-        self._body(node, function, names, ToCondition(self._lowering, yes, no))
+        source, names = self._callee(node, function)
+        self._body(node, source, names, ToCondition(self._lowering, yes, no))
         self._lowering.frame.names = None
         return True
 
@@ -94,20 +96,25 @@ class Calls:
         hints = self._hints(node, function)
         result = self._expected(node, hints.get("return", None))
         target = ToCaller(lowering, result, lowering.junction(), lowering.register())
-        names = self._parameters(node, function)
+        source, names = self._callee(node, function)
         caller_names = lowering.frame.names
         # The junction gathers the callee's paths for the caller, whose names none of them can change.
-        self._body(node, function, names, target)
+        self._body(node, source, names, target)
         lowering.frame.names = caller_names
         lowering.enter(target.exit)
         return Constant(None) if target.result is None else target.result
 
-    def _body(self, node: ast.Call, function: Function, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
-        from pybpfasm.compiler.lowering import Frame
-
-        source = Source.of(function)
+    def _callee(self, node: ast.Call, function: Function) -> tuple[Source, dict[str, Any]]:
+        """An inline function's source, and its parameters' values."""
         if any(frame.source.function is function for frame in self._lowering.frames):
             self._lowering.fail(node, f"{function.__name__} calls itself: an inline function cannot")
+        source = Source.of(function)
+        self._lowering.statements.check_parameters(source)
+        return source, self._parameters(node, function)
+
+    def _body(self, node: ast.Call, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
+        from pybpfasm.compiler.lowering import Frame
+
         self._lowering.frames.append(Frame(source, returns, names))
         try:
             self._lowering.statements.function(source)
@@ -121,7 +128,9 @@ class Calls:
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
             wanted = self._expected(node, hints[name])
-            names[name] = wanted.accept(self._lowering, argument, self._lowering.expressions.value(argument))
+            value = wanted.accept(self._lowering, argument, self._lowering.expressions.value(argument))
+            # The function may test what it declares as `… | None`, also where the caller has tested already.
+            names[name] = attrs.evolve(value, nullable=wanted.nullable) if isinstance(value, Pointer) else value
         return names
 
     def _helper(self, node: ast.Call, function: Function) -> Value:
@@ -133,7 +142,7 @@ class Calls:
             hint = hints[name]
             if isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), MapDeclaration):
                 used_map = self._map_argument(argument, typing.get_origin(hint))
-                arguments.append(self._map_address(used_map))
+                arguments.append(self._map_address(argument, used_map))
             elif isinstance(hint, typing.TypeVar) and used_map is not None:
                 arguments.append(self._stored(argument, used_map.key_annotation))
             else:
@@ -157,7 +166,7 @@ class Calls:
     def _map_method(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
         bound = self._bind(node, getattr(declaration, name))
         key = self._stored(bound["key"], declaration.key_annotation)
-        address = self._map_address(declaration)
+        address = self._map_address(node, declaration)
         if name == "lookup":
             target = self._lowering.register()
             call = Call(target, Helper.MAP_LOOKUP_ELEM, (address, key), self._lowering.location(node))
@@ -172,7 +181,7 @@ class Calls:
     def _storage_method(self, node: ast.Call, storage: SkStorage[Any, Any], name: str) -> Value:
         argument = self._bind(node, getattr(storage, name))["sock"]
         sock = self._plain_argument(argument, expected(self._hints(node, storage.get)["sock"]))
-        address = self._map_address(storage)
+        address = self._map_address(node, storage)
         if name == "delete":
             return self._call(node, Helper.SK_STORAGE_DELETE, [address, sock], lang.i64)
         flags = _SK_STORAGE_GET_F_CREATE if name == "get_or_create" else 0
@@ -233,8 +242,8 @@ class Calls:
         type_ = value_type(result)
         return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
 
-    def _map_address(self, declaration: MapDeclaration[Any, Any]) -> MapAddress:
-        return MapAddress(self._lowering.names.map_spec(declaration))
+    def _map_address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapAddress:
+        return MapAddress(self._lowering.names.map_spec(node, declaration))
 
     def _value_layout(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> StructType:
         layout = value_type(declaration.value_annotation)
@@ -254,10 +263,7 @@ class Calls:
                     return register
                 case _:
                     self._lowering.fail(node, f"{type_.name} is wanted here, this is {describe(value)}")
-        scalar = Expected(any_int=True) if isinstance(type_, lang.IntType) else Expected(scalar=type_)  # type: ignore[arg-type]  # keys are no text
-        scalar.accept(self._lowering, node, value)
-        assert isinstance(value, Scalar | Constant)  # noqa: S101 - accepted as a number
-        operand = self._lowering.expressions.operand(node, value)
+        operand = self._lowering.memory.fitting(node, value, type_, "the map's key or value")
         if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31:
             operand = self._lowering.expressions.in_register(operand, node)
         return self._lowering.memory.spill(node, operand, btf_type(type_).size)

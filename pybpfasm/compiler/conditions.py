@@ -40,13 +40,16 @@ class Conditions:
     def __init__(self, lowering: "Lowering") -> None:
         self._lowering = lowering
 
-    def branch(self, node: ast.expr, yes: "Junction", no: "Junction") -> None:
-        """Go to `yes` where the expression is true, to `no` where it is false."""
+    def branch(self, node: ast.expr, yes: "Junction", no: "Junction", *, only_bools: bool = False) -> None:
+        """Go to `yes` where the expression is true, to `no` where it is false.
+
+        With `only_bools` a number is refused: where the value itself is wanted, its truth is not the same.
+        """
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
-                self._chain(values, yes, no, all_needed=True)
+                self._chain(values, yes, no, all_needed=True, only_bools=only_bools)
             case ast.BoolOp(op=ast.Or(), values=values):
-                self._chain(values, yes, no, all_needed=False)
+                self._chain(values, yes, no, all_needed=False, only_bools=only_bools)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 self.branch(operand, no, yes)
             case ast.Compare(ops=[op], comparators=[right]):
@@ -56,7 +59,11 @@ class Conditions:
             case ast.Call() if self._lowering.calls.inline_condition(node, yes, no):
                 pass
             case _:
-                self._truth(node, self._lowering.expressions.value(node), yes, no)
+                value = self._lowering.expressions.value(node)
+                if only_bools and self._lowering.expressions.scalar_type_or_none(value) != BOOL:
+                    reason = f"a bool is wanted, this is {describe(value)}: compare it, or write `… if … else …`"
+                    self._lowering.fail(node, reason)
+                self._truth(node, value, yes, no)
 
     def as_value(self, node: ast.expr) -> Value:
         """A condition as a bool."""
@@ -64,7 +71,7 @@ class Conditions:
         yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
         before = lowering.frame.names
         register = lowering.register()
-        self.branch(node, yes, no)
+        self.branch(node, yes, no, only_bools=True)
         if not (yes.arriving and no.arriving):
             # Decided at compile time: whatever was built on the way has no effect.
             lowering.enter(yes if yes.arriving else no)
@@ -77,17 +84,19 @@ class Conditions:
         lowering.frame.names = before
         return Scalar(register, BOOL)
 
-    def _chain(self, values: list[ast.expr], yes: "Junction", no: "Junction", *, all_needed: bool) -> None:
+    def _chain(
+        self, values: list[ast.expr], yes: "Junction", no: "Junction", *, all_needed: bool, only_bools: bool
+    ) -> None:
         for value in values[:-1]:
             following = self._lowering.junction()
             if all_needed:
-                self.branch(value, following, no)
+                self.branch(value, following, no, only_bools=only_bools)
             else:
-                self.branch(value, yes, following)
+                self.branch(value, yes, following, only_bools=only_bools)
             self._lowering.enter(following)
             if not self._lowering.reachable:
                 return
-        self.branch(values[-1], yes, no)
+        self.branch(values[-1], yes, no, only_bools=only_bools)
 
     def _compare(self, node: ast.Compare, op: ast.cmpop, right: ast.expr, yes: "Junction", no: "Junction") -> None:
         if isinstance(op, ast.Is | ast.IsNot):
@@ -98,6 +107,10 @@ class Conditions:
             self._lowering.fail(node, "`in` is not supported: compare with each, joined by `or`")
         one = self._lowering.expressions.value(node.left)
         other = self._lowering.expressions.value(right)
+        if isinstance(one, Pointer) or isinstance(other, Pointer):
+            self._lowering.fail(node, "pointers are compared with None only: write `is None` or `is not None`")
+        if isinstance(right, ast.Constant) and right.value == 0 and isinstance(op, ast.Lt | ast.GtE):
+            self._never_below_zero(node, one)
         if isinstance(one, Constant) and not isinstance(other, Constant):
             one, other, op = other, one, _COMPARISONS[type(op)][2]()
         self._compare_values(node, op, one, other, yes, no)
@@ -115,11 +128,18 @@ class Conditions:
             self._decided(node, _fold(op, int(left.value), int(right.value)), yes, no)
             return
         type_ = expressions.common_int_type(node, left, right)
-        if type_ == UNSIGNED and isinstance(right, Constant) and int(right.value) < 0:
-            self._lowering.fail(node, f"an unsigned number is compared with {right.value}, which it cannot be")
+        highest = (1 << 64) - 1 if type_ == UNSIGNED else (1 << 63) - 1
+        if isinstance(right, Constant) and not highest - (1 << 64) < int(right.value) <= highest:
+            sign = "an unsigned" if type_ == UNSIGNED else "a signed"
+            self._lowering.fail(node, f"{sign} number is compared with {int(right.value)}, which it cannot be")
         unsigned, signed, _ = _COMPARISONS[type(op)]
         code = signed if type_ == SIGNED else unsigned
         self._emit(node, code, expressions.operand(node, left), expressions.operand(node, right), 64, yes, no)
+
+    def _never_below_zero(self, node: ast.Compare, value: Value) -> None:
+        if isinstance(value, Scalar) and value.type != SIGNED and not isinstance(value.type, NetworkType):
+            reason = "this number is unsigned and never below 0: compare before you subtract, or declare it i64"
+            self._lowering.fail(node, reason)
 
     def _compare_network(
         self, node: ast.Compare, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"

@@ -47,6 +47,12 @@ _OPERATORS: dict[type[ast.operator], tuple[Alu, Callable[[int, int], int]]] = {
     ast.RShift: (Alu.RSH, operator.rshift),
 }
 
+_OTHER_OPERATORS = {
+    ast.Div: "`/` is not supported in a BPF program: use //",
+    ast.Pow: "`**` is not supported in a BPF program: use <<",
+    ast.MatMult: "`@` is not supported in a BPF program",
+}
+
 _INSTEAD = {
     ast.JoinedStr: "strings exist only as constants",
     ast.Lambda: "write a function and mark it @inline",
@@ -55,6 +61,8 @@ _INSTEAD = {
     ast.ListComp: "write a loop over unroll(…)",
     ast.NamedExpr: "assign in a statement of its own",
     ast.Await: "a BPF program cannot wait",
+    ast.Yield: "a BPF program returns once",
+    ast.YieldFrom: "a BPF program returns once",
 }
 
 
@@ -72,7 +80,7 @@ class Expressions:
             case ast.Name():
                 return self._lowering.names.resolve(node)
             case ast.Attribute():
-                return self._attribute(node)
+                return self.attribute(node, self.value(node.value))
             case ast.Call():
                 return self._lowering.calls.value(node)
             case ast.BinOp():
@@ -89,7 +97,7 @@ class Expressions:
                 return Constant(tuple(self.constant(element) for element in node.elts))
             case _:
                 instead = _INSTEAD.get(type(node), "docs/language.md lists what is")
-                self._lowering.fail(node, f"{_kind(node)} is not supported in a BPF program: {instead}")
+                self._lowering.fail(node, f"{first_line(node)} is not supported in a BPF program: {instead}")
 
     def number(self, node: ast.expr) -> Scalar | Constant:
         """An expression that has to be an int or a bool."""
@@ -163,8 +171,7 @@ class Expressions:
     def combine(self, node: ast.AST, op: ast.operator, left: Scalar | Constant, right: Scalar | Constant) -> Value:
         """`left op right`."""
         if type(op) not in _OPERATORS:
-            instead = {ast.Div: ": use //", ast.Pow: ": use <<"}.get(type(op), "")
-            self._lowering.fail(node, f"{type(op).__name__} is not supported in a BPF program{instead}")
+            self._lowering.fail(node, f"{_OTHER_OPERATORS[type(op)]}")
         code, fold = _OPERATORS[type(op)]
         self._check_right_side(node, code, right)
         if isinstance(left, Constant) and isinstance(right, Constant):
@@ -189,8 +196,8 @@ class Expressions:
         if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) < 64:
             self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to 63 are possible")
 
-    def _attribute(self, node: ast.Attribute) -> Value:
-        owner = self.value(node.value)
+    def attribute(self, node: ast.Attribute, owner: Value) -> Value:
+        """`owner.name`, for an owner that has been evaluated."""
         match owner:
             case Pointer(target=type() as context) if _is_method(context, node.attr):
                 return BoundMethod(owner, node.attr)
@@ -202,6 +209,9 @@ class Expressions:
                 return BoundMethod(declaration, node.attr)
             case Constant(value=ModuleType() | type() as namespace) if hasattr(namespace, node.attr):
                 return self._lowering.names.constant(node, node.attr, getattr(namespace, node.attr))
+            case Constant(value=constant) if hasattr(constant, node.attr):
+                reason = f"a program cannot read attributes of this {describe(owner)}: keep the value in a constant"
+                self._lowering.fail(node, reason)
             case _:
                 self._lowering.fail(node, f"{describe(owner)} has no attribute `{node.attr}`")
 
@@ -230,26 +240,39 @@ class Expressions:
         yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
         register = lowering.register()
         lowering.conditions.branch(node.test, yes, no)
-        types: list[ScalarType] = []
-        constants: list[Value] = []
+        sides: list[Scalar | Constant] = []
         for junction, side in ((yes, node.body), (no, node.orelse)):
             lowering.enter(junction)
             if not lowering.reachable:
                 continue
             value = self.value(side)
-            operand = known_operand(value)
-            if operand is None:
+            if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
                 lowering.fail(side, f"only numbers can be chosen by `if … else`, this is {describe(value)}")
-            types.append(self.scalar_type(value))
-            constants.append(value)
-            lowering.emit(Move(register, operand, lowering.location(side)))
+            sides.append(value)
+            lowering.emit(Move(register, self.operand(side, value), lowering.location(side)))
             lowering.goto(end, side)
         lowering.enter(end)
-        if len(constants) == 1 and isinstance(constants[0], Constant):
-            return constants[0]
-        if len({SIGNED if type_ == SIGNED else type_ for type_ in types}) > 1:
-            lowering.fail(node, f"one side is {types[0]}, the other {types[1]}")
-        return Scalar(register, types[0])
+        if len(sides) == 1 and isinstance(sides[0], Constant):
+            return sides[0]
+        return Scalar(register, self._chosen_type(node, sides))
+
+    def _chosen_type(self, node: ast.IfExp, sides: list[Scalar | Constant]) -> ScalarType:
+        types = {self.scalar_type(side) for side in sides}
+        if types == {SIGNED, UNSIGNED}:
+            # A constant follows the other side; of two constants with one below 0, both are signed.
+            types = {self.scalar_type(side) for side in sides if isinstance(side, Scalar)} or {SIGNED}
+        if len(types) > 1:
+            one, other = (self.scalar_type(side) for side in sides)
+            self._lowering.fail(node, f"one side is {one}, the other {other}")
+        chosen = types.pop()
+        for side in sides:
+            if chosen in (SIGNED, UNSIGNED) and isinstance(side, Constant):
+                self._check_fits(node, int(side.value), chosen)
+        return chosen
+
+    def _check_fits(self, node: ast.AST, number: int, type_: ScalarType) -> None:
+        if not (0 <= number < 1 << 64 if type_ == UNSIGNED else -(1 << 63) <= number < 1 << 63):
+            self._lowering.fail(node, f"one side is {type_}, which {number} does not fit")
 
     def _element(self, node: ast.Subscript) -> Value:
         owner = self.value(node.value)
@@ -264,5 +287,6 @@ def _is_method(owner: type, name: str) -> bool:
     return not name.startswith("_") and callable(getattr(owner, name, None)) and not hasattr(base, name)
 
 
-def _kind(node: ast.expr) -> str:
+def first_line(node: ast.AST) -> str:
+    """A piece of source as messages quote it."""
     return f"`{ast.unparse(node).splitlines()[0][:40]}`"

@@ -17,11 +17,12 @@ from pybpfasm.compiler.expressions import Expressions
 from pybpfasm.compiler.memory import Memory
 from pybpfasm.compiler.names import NameResolver
 from pybpfasm.compiler.statements import Statements
-from pybpfasm.compiler.values import Pointer, Value
+from pybpfasm.compiler.values import SIGNED, UNSIGNED, Pointer, Scalar, Value
 from pybpfasm.ir import Block, Function, Goto, Location, Operation, Register, Slot
 from pybpfasm.lang.programs import Program, ProgramKind
 
 if TYPE_CHECKING:
+    from pybpfasm.compiler.annotations import Expected
     from pybpfasm.compiler.returns import ReturnTarget
 
 
@@ -46,6 +47,7 @@ class Frame:
     returns: "ReturnTarget"
     names: Names | None
     registers: dict[str, Register] = attrs.field(factory=dict)
+    declared: "dict[str, Expected]" = attrs.field(factory=dict)
     loops: "list[Loop]" = attrs.field(factory=list)
 
 
@@ -157,11 +159,14 @@ def _meet(paths: list[Names]) -> Names | None:
 
 def _agreement(name: str, one: "Value | Unknown | None", other: "Value | Unknown | None") -> "Value | Unknown":
     if one is None or other is None:
-        return Unknown(f"`{name}` has a value on some paths only")
+        return Unknown(f"`{name}` has a value on some paths only: give it one before the paths meet")
     if isinstance(one, Unknown):
         return one
     if one == other or isinstance(other, Unknown):
         return other
     if isinstance(one, Pointer) and isinstance(other, Pointer) and one.register == other.register:
         return attrs.evolve(one, nullable=one.nullable or other.nullable)
-    return Unknown(f"`{name}` has different meanings on different paths")
+    if isinstance(one, Scalar) and isinstance(other, Scalar):
+        hint = f", `{name}: i64 = …`" if {SIGNED, UNSIGNED} == {one.type, other.type} else ""
+        return Unknown(f"`{name}` is {one.type} on one path, {other.type} on another: declare it{hint}")
+    return Unknown(f"`{name}` has different meanings on different paths: give it one before the paths meet")

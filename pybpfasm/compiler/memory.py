@@ -87,7 +87,7 @@ class Memory:
         """Assign a context's field: always a register, as kernels before 6.4 take no immediate here (f37a8cb84cce)."""
         field, annotation = self.context_field(node, pointer, write=True)
         type_ = value_type(annotation)
-        operand = self._fitting(value_node, value, type_, f"{target_name(pointer.target)}.{node.attr}")
+        operand = self.fitting(value_node, value, type_, f"{target_name(pointer.target)}.{node.attr}")
         source = self._lowering.expressions.in_register(operand, node)
         self._lowering.emit(Store(pointer.register, field.offset, field.width, source, self._lowering.location(node)))
 
@@ -107,9 +107,12 @@ class Memory:
     def write(self, place: Place, node: ast.AST, value_node: ast.AST, value: Value, name: str) -> None:
         """Put a value into a place, which wraps a wider number; a struct is copied."""
         if isinstance(place.type, StructType):
-            self._copy(place, value_node, value, name)
+            if isinstance(value, Constant) and getattr(value.value, "__layout__", None) == place.type:
+                self._write_constant(place, place.type, node, value.value)
+            else:
+                self._copy(place, value_node, value, name)
             return
-        operand = self._fitting(value_node, value, place.type, name)
+        operand = self.fitting(value_node, value, place.type, name)
         if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31 and place.type.size == 8:
             operand = self._lowering.expressions.in_register(operand, node)
         self._store(place.base, place.offset, place.type.size, operand, self._lowering.location(node))
@@ -162,7 +165,7 @@ class Memory:
 
     def _fields_given(self, node: ast.Call, layout: StructType) -> dict[str, ast.expr]:
         if node.args:
-            self._lowering.fail(node.args[0], f"name the fields: {layout.name}({layout.fields[0].name}=…)")
+            self._lowering.fail(node.args[0], f"name the fields: {layout.name}(field=…)")
         given: dict[str, ast.expr] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
@@ -182,6 +185,11 @@ class Memory:
             if not set(range(start, start + 8)) <= covered:
                 self._store(place.base, place.offset + start, 8, 0, location)
 
+    def _write_constant(self, place: Place, layout: StructType, node: ast.AST, struct: Struct) -> None:
+        for field in layout.fields:
+            target = Place(place.base, place.offset + field.offset, field.type)
+            self.write(target, node, node, Constant(getattr(struct, field.name)), f"{layout.name}.{field.name}")
+
     def _copy(self, place: Place, value_node: ast.AST, value: Value, name: str) -> None:
         layout = place.type
         assert isinstance(layout, StructType)  # noqa: S101 - only structs are copied
@@ -197,7 +205,8 @@ class Memory:
             register = self._load(base, offset + at, width, value_node)
             self._store(place.base, place.offset + at, width, register, self._lowering.location(value_node))
 
-    def _fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Operand:
+    def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Operand:
+        """The operand of a number that is to be stored as `type_`; `name` says where, for the error."""
         operand = known_operand(value)
         if isinstance(type_, CharsType) or operand is None:
             self._lowering.fail(node, f"{name} is {type_}, this is {describe(value)}")
@@ -207,7 +216,8 @@ class Memory:
         if isinstance(type_, IntType):
             if isinstance(found, NetworkType):
                 self._lowering.fail(node, f"{name} is {type_}, this is {found}{conversion_hint(value, type_)}")
-            if isinstance(value, Constant) and not -(1 << type_.bits - 1) <= int(value.value) < 1 << type_.bits:
+            highest = 1 << type_.bits - type_.signed
+            if isinstance(value, Constant) and not -(1 << type_.bits - 1) <= int(value.value) < highest:
                 self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {type_}")
         return operand
 

@@ -2,13 +2,13 @@
 
 import ast
 import builtins
-import inspect
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.values import Constant, Value
+from pybpfasm.errors import BpfError
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import be16, be32
 from pybpfasm.spec import MapSpec
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class NameResolver:
         frame = self._lowering.frame
         local = (frame.names or {}).get(node.id)
         if isinstance(local, Unknown):
-            self._lowering.fail(node, f"{local.reason}: give it one before the paths meet")
+            self._lowering.fail(node, local.reason)
         if local is not None:
             return local
-        if node.id in frame.registers:
+        if node.id in frame.registers or node.id in frame.source.function.__code__.co_varnames:
             self._lowering.fail(node, f"`{node.id}` has no value yet")
         return self.constant(node, node.id, self._outer(node))
 
@@ -43,25 +43,39 @@ class NameResolver:
         """A Python object that the program refers to as `name`."""
         if isinstance(value, MapDeclaration):
             self._declare(node, name, value)
-        elif name in self._constants and isinstance(value, int | be16 | be32):
+        elif name in self._constants and not (callable(value) or isinstance(value, ModuleType)):
             self.used_constants.add(name)
             value = self._constants[name]
         return Constant(value)
 
-    def map_spec(self, declaration: MapDeclaration[Any, Any]) -> MapSpec:
+    def map_spec(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapSpec:
         """The spec of a map that was named."""
+        if id(declaration) not in self._declared_as:
+            if declaration.name is None:
+                self._lowering.fail(
+                    node, "this map has no name here: write it by its own name, or declare it with name=…"
+                )
+            self._declare(node, declaration.name, declaration)
         return self.maps[self._declared_as[id(declaration)][1]]
 
     def _outer(self, node: ast.Name) -> Any:
         function = self._lowering.frame.source.function
-        outer = inspect.getclosurevars(function)
-        for scope in (outer.nonlocals, function.__globals__, vars(builtins)):
+        enclosing = function.__code__.co_freevars
+        if node.id in enclosing and function.__closure__ is not None:
+            try:
+                return function.__closure__[enclosing.index(node.id)].cell_contents
+            except ValueError:
+                self._lowering.fail(node, f"`{node.id}` has no value yet")
+        for scope in (function.__globals__, vars(builtins)):
             if node.id in scope:
                 return scope[node.id]
         self._lowering.fail(node, f"`{node.id}` is not defined")
 
     def _declare(self, node: ast.AST, name: str, declaration: MapDeclaration[Any, Any]) -> None:
-        spec = declaration.spec(name)
+        try:
+            spec = declaration.spec(name)
+        except BpfError as error:
+            self._lowering.fail(node, f"map `{name}`: {error}")
         known = self._declared_as.setdefault(id(declaration), (declaration, spec.name))
         if known[1] != spec.name:
             reason = f"this map is called `{known[1]}` elsewhere: use one name, or declare it with name=…"

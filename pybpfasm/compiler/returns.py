@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from pybpfasm.compiler.annotations import Expected
-from pybpfasm.compiler.values import Constant, Place, Pointer, Scalar, Value, describe, known_operand
+from pybpfasm.compiler.values import Constant, Place, Pointer, Scalar, Value, describe
 from pybpfasm.ir import Move, Register, Return
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class FromProgram:
         if isinstance(result, Constant) and result.value not in kind.returns:
             reason = f"{int(result.value)} is no result of this program: {kind.returns[0]} to {kind.returns[-1]} are"
             self.lowering.fail(value, reason)
-        operand = known_operand(result)
-        assert operand is not None  # noqa: S101 - number() gives numbers only
+        operand = self.lowering.expressions.operand(value, result)
         self.lowering.emit(Return(operand, self.lowering.location(node)))
         self.lowering.frame.names = None
 
@@ -69,16 +68,16 @@ class ToCaller:
         match value:
             case Pointer():
                 self.lowering.emit(Move(self.register, value.register, location))
-                return attrs.evolve(value, register=self.register)
+                return attrs.evolve(value, register=self.register, nullable=value.nullable or self.expected.nullable)
             case Constant(value=None):
                 self.lowering.emit(Move(self.register, 0, location))
                 return Pointer(self.register, self.expected.pointer_target(), nullable=True)
             case Place():
                 return value
             case _:
-                operand = known_operand(value)
-                if operand is None:
+                if not isinstance(value, Scalar | Constant):
                     self.lowering.fail(node, f"{describe(value)} cannot be returned")
+                operand = self.lowering.expressions.operand(node, value)
                 self.lowering.emit(Move(self.register, operand, location))
                 return Scalar(self.register, self.lowering.expressions.scalar_type(value))
 
@@ -87,6 +86,9 @@ class ToCaller:
             self.result = value
         elif isinstance(value, Pointer) and isinstance(self.result, Pointer) and value.target == self.result.target:
             self.result = attrs.evolve(value, nullable=value.nullable or self.result.nullable)
+        elif isinstance(value, Scalar) and isinstance(self.result, Scalar):
+            reason = f"this returns {value.type}, another `return` of the function {self.result.type}: declare `-> i64`"
+            self.lowering.fail(node, reason)
         else:
             reason = f"this returns {describe(value)}, another `return` of the function {describe(self.result)}"
             self.lowering.fail(node, reason)
@@ -104,5 +106,5 @@ class ToCondition:
         """Branch on the value."""
         if value is None:
             self.lowering.fail(node, "`return` without a value: the function returns bool")
-        self.lowering.conditions.branch(value, self.yes, self.no)
+        self.lowering.conditions.branch(value, self.yes, self.no, only_bools=True)
         self.lowering.frame.names = None

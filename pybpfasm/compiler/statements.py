@@ -1,11 +1,13 @@
 """Statements to operations."""
 
 import ast
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.diagnostics import Source
+from pybpfasm.compiler.diagnostics import CompileError, Source
+from pybpfasm.compiler.expressions import first_line
 from pybpfasm.compiler.returns import FromProgram
 from pybpfasm.compiler.values import (
     Constant,
@@ -23,6 +25,9 @@ from pybpfasm.lang.programs import unroll
 if TYPE_CHECKING:
     from pybpfasm.compiler.lowering import Lowering
 
+# A body so often repeated exceeds what the verifier takes.
+MOST_REPETITIONS = 10_000
+
 _INSTEAD = {
     ast.While: "write `for … in unroll(…)`",
     ast.Try: "a BPF program has no exceptions",
@@ -36,6 +41,12 @@ _INSTEAD = {
     ast.ImportFrom: "import at the top of the file",
     ast.FunctionDef: "define it outside and mark it @inline",
     ast.Match: "write if and elif",
+    ast.Assign: "assign to one name at a time",
+    ast.AnnAssign: "give it its value where it is declared",
+    ast.ClassDef: "define it outside",
+    ast.AsyncFunctionDef: "a BPF program cannot wait",
+    ast.AsyncFor: "a BPF program cannot wait",
+    ast.AsyncWith: "a BPF program cannot wait",
 }
 
 
@@ -51,6 +62,7 @@ class Statements:
 
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
+        self.check_parameters(source)
         parameters = source.tree.args.args
         wanted = target_name(context.target)
         hints = self._hints(source)
@@ -59,11 +71,15 @@ class Statements:
         frame.names = {parameters[0].arg: context}
         self.function(source)
 
-    def function(self, source: Source) -> None:
-        """A function's body, and the return at its end that Python implies."""
+    def check_parameters(self, source: Source) -> None:
+        """Refuse parameters of other kinds than plain ones."""
         arguments = source.tree.args
         if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults:
-            self._lowering.fail(source.tree, "a function of a BPF program has plain parameters only, without defaults")
+            reason = "a function of a BPF program has plain parameters only, without defaults"
+            raise CompileError(source.location(source.tree), reason)
+
+    def function(self, source: Source) -> None:
+        """A function's body, and the return at its end that Python implies."""
         self._suite(source.tree.body)
         if self._lowering.reachable:
             frame = self._lowering.frame
@@ -79,7 +95,7 @@ class Statements:
             if not self._lowering.reachable:
                 return
             self._statement(statement)
-            if isinstance(statement, ast.Return | ast.Break | ast.Continue):
+            if _always_leaves(statement):
                 ended = statement
 
     def _statement(self, node: ast.stmt) -> None:
@@ -103,11 +119,13 @@ class Statements:
             case ast.Break() | ast.Continue():
                 loop = self._lowering.frame.loops[-1]
                 self._lowering.goto(loop.end if isinstance(node, ast.Break) else loop.following, node)
+            case ast.Expr(value=ast.Yield() | ast.YieldFrom() | ast.Await() | ast.NamedExpr() as expression):
+                self._lowering.expressions.value(expression)  # refuses it, with what to write instead
             case ast.Expr():
                 self._lowering.fail(node, "this has no effect: assign it or remove it")
             case _:
                 instead = _INSTEAD.get(type(node), "docs/language.md lists what is")
-                self._lowering.fail(node, f"`{type(node).__name__}` is not supported in a BPF program: {instead}")
+                self._lowering.fail(node, f"{first_line(node)} is not supported in a BPF program: {instead}")
 
     def _if(self, node: ast.If) -> None:
         lowering = self._lowering
@@ -150,9 +168,12 @@ class Statements:
             arguments = [lowering.expressions.constant(argument) for argument in node.args]
             if isinstance(callee, Constant) and callee.value in (unroll, range):
                 try:
-                    return list(callee.value(*arguments))
-                except TypeError as error:
+                    constants = list(itertools.islice(callee.value(*arguments), MOST_REPETITIONS + 1))
+                except (TypeError, ValueError) as error:
                     lowering.fail(node, f"this cannot be unrolled: {error}")
+                if len(constants) > MOST_REPETITIONS:
+                    lowering.fail(node, f"a loop is unrolled at most {MOST_REPETITIONS} times")
+                return constants
         lowering.fail(node, "a loop repeats constants: write `for name in unroll(…)` or `range(…)` with constants")
 
     def _assign(self, target: ast.expr, value_node: ast.expr, declared: Expected | None = None) -> None:
@@ -167,7 +188,9 @@ class Statements:
                 lowering.fail(target, "assign to a name or to a field")
 
     def _assign_field(self, target: ast.Attribute, value_node: ast.AST, value: Value) -> None:
-        owner = self._lowering.expressions.value(target.value)
+        self._write_field(target, self._lowering.expressions.value(target.value), value_node, value)
+
+    def _write_field(self, target: ast.Attribute, owner: Value, value_node: ast.AST, value: Value) -> None:
         if isinstance(owner, Pointer) and isinstance(owner.target, type):
             self._lowering.memory.write_context(target, owner, value_node, value)
             return
@@ -176,26 +199,36 @@ class Statements:
         self._lowering.memory.write(place, target, value_node, value, name)
 
     def _augmented(self, node: ast.AugAssign) -> None:
-        lowering = self._lowering
-        if not isinstance(node.target, ast.Name | ast.Attribute):
-            lowering.fail(node.target, "assign to a name or to a field")
-        # Reading and assigning compile from the same node: what it stands for does not depend on its ctx.
-        before = lowering.expressions.number(node.target)
-        after = lowering.expressions.combine(node, node.op, before, lowering.expressions.number(node.value))
-        if isinstance(node.target, ast.Name):
-            self._bind(node.target, node, after)
-        else:
-            self._assign_field(node.target, node, after)
+        expressions = self._lowering.expressions
+        match node.target:
+            case ast.Name() as name:
+                self._bind(name, node, self._after(node, expressions.value(name)))
+            case ast.Attribute() as field:
+                # What owns the field is found once: to find it may have effects.
+                owner = expressions.value(field.value)
+                self._write_field(field, owner, node, self._after(node, expressions.attribute(field, owner)))
+            case target:
+                self._lowering.fail(target, "assign to a name or to a field")
+
+    def _after(self, node: ast.AugAssign, before: Value) -> Value:
+        expressions = self._lowering.expressions
+        number = expressions.as_number(node.target, before)
+        return expressions.combine(node, node.op, number, expressions.number(node.value))
 
     def _bind(self, target: ast.Name, node: ast.AST, value: Value, declared: Expected | None = None) -> None:
         """Give a local its value. It keeps one register, and so one type, throughout the function."""
         lowering, frame = self._lowering, self._lowering.frame
         names = frame.names
         assert names is not None  # noqa: S101 - statements are compiled only where control comes
+        if declared is not None and frame.declared.setdefault(target.id, declared) != declared:
+            lowering.fail(target, f"`{target.id}` is declared {frame.declared[target.id]} elsewhere")
+        declared = frame.declared.get(target.id)
         if declared is not None:
             value = declared.accept(lowering, node, value)
         known = names.get(target.id)
-        if known is not None and target.id not in frame.registers:
+        if isinstance(known, Place) and isinstance(value, Place) and known.type != value.type:
+            lowering.fail(node, f"`{target.id}` is {describe(known)}, this is {describe(value)}: use another name")
+        if known is not None and target.id not in frame.registers and not _both_structs(known, value):
             lowering.fail(target, f"`{target.id}` is a parameter, a loop's name or a struct: use another name")
         if isinstance(value, Place):
             if isinstance(value.base, Register):
@@ -211,11 +244,10 @@ class Statements:
         if isinstance(value, Pointer):
             lowering.emit(Move(register, value.register, location))
             return Pointer(register, value.target, value.nullable)
-        operand = known_operand(value)
-        if operand is None:
+        if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
             lowering.fail(node, f"{describe(value)} cannot be given to the name `{target.id}`")
         type_ = lowering.expressions.scalar_type(value)
-        lowering.emit(Move(register, operand, location))
+        lowering.emit(Move(register, lowering.expressions.operand(node, value), location))
         return Scalar(register, type_)
 
     def _declared(self, annotation: ast.expr) -> Expected:
@@ -230,3 +262,14 @@ class Statements:
             return hints_of(source.function)
         except AnnotationError as error:
             self._lowering.fail(source.tree, str(error))
+
+
+def _always_leaves(node: ast.stmt) -> bool:
+    """Whether what follows the statement is never reached, whatever its conditions are."""
+    if isinstance(node, ast.If):
+        return bool(node.orelse) and _always_leaves(node.body[-1]) and _always_leaves(node.orelse[-1])
+    return isinstance(node, ast.Return | ast.Break | ast.Continue)
+
+
+def _both_structs(one: object, other: object) -> bool:
+    return isinstance(one, Place) and isinstance(other, Place)

@@ -1,0 +1,65 @@
+"""What the documentation shows works as shown."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from merbridge.demo.cgroups import cgroup2_mount
+
+ROOT = Path(__file__).parent.parent
+
+
+def python_blocks(page: Path) -> str:
+    """The Python code of a page, in order."""
+    return "\n\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M))
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup v2 directory of our own."""
+    directory = cgroup2_mount() / f"merbridge-docs-{os.getpid()}"
+    directory.mkdir()
+    yield directory
+    directory.rmdir()
+
+
+def test_the_tutorial_runs_as_written(tmp_path: Path, cgroup: Path) -> None:
+    """The pieces, put into one file, print what the page says."""
+    script = tmp_path / "count.py"
+    script.write_text(python_blocks(ROOT / "docs" / "tutorial.md"))
+    result = subprocess.run([sys.executable, str(script), str(cgroup)], capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    assert "user 0: 3 connects, 2 to port 8443" in result.stdout
+    assert "1: call bpf_get_current_uid_gid#15" in result.stdout
+    assert "the kernel rejected program wrong at " in result.stdout
+    assert "`return h.get_current_uid_gid()`" in result.stdout
+
+
+def test_the_readmes_program_loads(tmp_path: Path) -> None:
+    """The README's example compiles and passes the verifier."""
+    script = tmp_path / "example.py"
+    load = """
+from pybpfasm.compiler import compile_program
+from pybpfasm.kernel import Map, Program
+spec = compile_program(count_https)
+with Map.create(spec.maps["stats"]) as stats_map, Program.load(spec, {"stats": stats_map}) as program:
+    print(program.info().name)
+"""
+    script.write_text(python_blocks(ROOT / "README.md") + load)
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("count_https\n", "")
+
+
+def test_the_example_counts_connections(cgroup: Path) -> None:
+    """examples/count_connects.py counts what a process in its cgroup does."""
+    script = ROOT / "examples" / "count_connects.py"
+    client = "import socket; [socket.socket().connect_ex(('127.0.0.1', 9)) for _ in range(5)]"
+    command = [sys.executable, str(script), str(cgroup), "--", sys.executable, "-c", client]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    assert result.stdout == "127.0.0.1:9  5\n"
