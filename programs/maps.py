@@ -73,10 +73,12 @@ class SocketState(Struct):
 
     `connection` is the cookie of the client's socket, which names the connection on both sides; 0 while there is none.
     `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it.
+    `redirected` counts the bytes that left past TCP.
     """
 
     original: Endpoint
     connection: u64
+    redirected: u64
     ztunnel_netns: u64
     ztunnel_ip4: be32
     side: u32

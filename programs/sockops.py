@@ -82,6 +82,7 @@ def connecting(ctx: SockOps) -> None:
     state.connection = h.get_socket_cookie(ctx)
     state.side = CLIENT
     state.by_tcp = 0
+    state.redirected = 0
     key = as_client(ctx, state.ztunnel_netns)
     if original_dst.update(key, Origin(original=state.original, client=state.connection)) != 0:
         count(Count.ORIGINAL_DST_FULL)
