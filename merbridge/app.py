@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -103,8 +103,7 @@ class Agent:
             self.reconcile(datapath, self.observe())
         except (MerbridgeError, BpfError) as error:
             self._say("reconcile", str(error))
-        else:
-            self._say("reconcile", "")
+            self._record_failure(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
         """Make the maps hold what is wanted, and tell what is new."""
@@ -112,7 +111,15 @@ class Agent:
         self._say("maps", "; ".join(changes.problems))
         self._tell_changes(wanted)
         self._last = wanted
+        self._say("reconcile", "")
         write_agent_record(datapath, self._record(wanted))
+
+    def _record_failure(self, datapath: Datapath) -> None:
+        """Let `status` tell of it too, beside what was known last."""
+        if self._last is None:
+            return
+        with suppress(BpfError):  # then it stays with the log
+            write_agent_record(datapath, self._record(self._last))
 
     def note_degraded_watching(self, reason: str | None) -> None:
         """Keep in mind, and tell once, that events are missing."""

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from merbridge.cli import cleanup, demo, run, status
 from merbridge.errors import MerbridgeError
@@ -12,9 +13,17 @@ from pybpfasm.errors import BpfError
 _COMMANDS = (run, status, cleanup, demo)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and the reason."""
+        self.exit(2, f"{self.prog}: {message}: see --help\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status. A failure is one line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m merbridge", description="Steer enrolled pods' traffic to ztunnel.")
+    parser = _Parser(prog="python -m merbridge", description="Steer enrolled pods' traffic to ztunnel.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         sub = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
@@ -23,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         status_code: int = parsed.run(vars(parsed), os.environ)
+        sys.stdout.flush()  # here, where a reader that has gone can be told from a failure
     except (MerbridgeError, BpfError) as error:
         print(f"merbridge {parsed.command}: {error}", file=sys.stderr)
         failure: int = parsed.failure

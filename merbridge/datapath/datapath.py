@@ -16,7 +16,7 @@ from merbridge.datapath import state
 from merbridge.datapath.collection import DatapathSettings, collection
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
-from pybpfasm.errors import BpfError, KernelError
+from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
 from pybpfasm.kernel import (
     Link,
     Map,
@@ -26,6 +26,7 @@ from pybpfasm.kernel import (
     VerifierError,
     attach_cgroup,
     attach_sockmap,
+    features,
     raise_memlock_limit,
 )
 from pybpfasm.lang.maps import MapDeclaration
@@ -36,6 +37,14 @@ V = TypeVar("V", bound=Any)
 
 # What the programs need; facts of the kernel's history: SO_NETNS_COOKIE 5.14, the cookie in sock_ops 5.15.
 OLDEST_KERNEL = "5.15"
+
+_NEEDED = (
+    features.CGROUP_ID_IN_SOCK_ADDR,
+    features.NETNS_COOKIE_IN_SOCK_ADDR,
+    features.SK_STORAGE_IN_SOCK_ADDR,
+    features.SK_STORAGE_IN_SK_MSG,
+    features.NETNS_COOKIE_IN_SOCK_OPS,
+)
 
 # The order in which hooks are attached: what redirects comes last.
 ATTACH_ORDER = ("redirect", "getsockopt", "sockops", "connect4")
@@ -76,7 +85,7 @@ class Datapath:
             for name in created:
                 self._pin(self._pins.maps / name, self._maps[name].pin)
         except VerifierError as error:
-            raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
+            raise MerbridgeError(_why_rejected(error)) from error
         except ShapeError as error:
             raise MerbridgeError(f"{error}: run `python -m merbridge cleanup` first") from error
         except BpfError as error:
@@ -89,8 +98,14 @@ class Datapath:
         except OSError as error:
             raise MerbridgeError(f"cannot open the cgroup {cgroup_root} (--cgroup-root): {error.strerror}") from None
         try:
-            for name in ATTACH_ORDER:
-                self._attach_hook(name, descriptor)
+            # Every question is asked before the first hook is touched: what can fail fails here.
+            pinned = {name: self._pinned_link(name, descriptor) for name in ATTACH_ORDER}
+            for name, link in pinned.items():
+                if link is None:
+                    self._attach_hook(name, descriptor)
+                else:
+                    link.update(self._programs[name])
+                    _aside(self._pins.links / name).unlink(missing_ok=True)
         except BpfError as error:
             raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
         finally:
@@ -109,28 +124,34 @@ class Datapath:
         self._maps[name] = self._held.enter_context(Map.create(spec))
         return True
 
-    def _attach_hook(self, name: str, cgroup: int) -> None:
-        program, path = self._programs[name], self._pins.links / name
+    def _pinned_link(self, name: str, cgroup: int) -> Link | None:
+        """The hook's link if it is pinned, and attached where it should be."""
+        path = self._pins.links / name
         target = self._maps["sockets"].info().id if name in _SOCKMAP_HOOKS else os.fstat(cgroup).st_ino
-        if path.exists():
-            link = self._held.enter_context(Link.open(path))
-            if link.info().target == target:
-                link.update(program)
-                return
+        if not path.exists():
+            return None
+        link = Link.open(path)
+        if link.info().target == target:
+            return self._held.enter_context(link)
+        link.close()  # held by us, it would outlive its pin, and redirect beside the new one
+        return None
+
+    def _attach_hook(self, name: str, cgroup: int) -> None:
+        program = self._programs[name]
         if name in _SOCKMAP_HOOKS:
             attached = attach_sockmap(program, self._maps["sockets"])
         else:
             attached = attach_cgroup(program, cgroup)
         if attached is not None:
             self._held.enter_context(attached)
-            self._pin_over(path, attached)
+            self._pin_over(self._pins.links / name, attached)
 
     def _pin_over(self, path: Path, link: Link) -> None:
         """Pin the link, in one step instead of the one that is pinned there."""
         if not path.exists():
             self._pin(path, link.pin)
             return
-        aside = path.with_name(f"{path.name}-new")
+        aside = _aside(path)
         aside.unlink(missing_ok=True)
         link.pin(aside)
         aside.rename(path)
@@ -141,6 +162,19 @@ class Datapath:
         except KernelError as error:
             raise MerbridgeError(f"{error} (--bpffs)") from error
         self._undo.callback(path.unlink, missing_ok=True)
+
+
+def _why_rejected(error: VerifierError) -> str:
+    """What the kernel lacks, where that is the reason; else the rejection itself."""
+    missing = next((feature for feature in _NEEDED if not feature.supported()), None)
+    if missing is not None:
+        return str(UnsupportedFeatureError(missing.name, missing.since))
+    return f"{error}: this is a fault of merbridge, please report it with your kernel's version"
+
+
+def _aside(path: Path) -> Path:
+    """The name that a link has on its way to `path`; a killed agent may leave it, and the link attached by it."""
+    return path.with_name(f"{path.name}-new")
 
 
 def _names() -> dict[int, str]:

@@ -56,7 +56,10 @@ class Pins:
         except BpfError as error:
             raise MerbridgeError(f"no bpf file system for the pins (--bpffs): {error}") from None
         for folder in (self.maps, self.links):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise MerbridgeError(f"cannot create {folder} for the pins (--bpffs): {error.strerror}") from None
 
     def remove(self) -> int:
         """Detach and forget everything, in an order that harms no connection; how many pins there were.
@@ -69,13 +72,18 @@ class Pins:
         if self.root.is_dir():
             with self.locked():
                 for pin in sorted(self._pinned(), key=_detach_position):
-                    pin.unlink(missing_ok=True)
+                    _unlink(pin)
                     removed += 1
         self.tidy()
         return removed
 
     def tidy(self) -> None:
-        """Remove the folders, and the bpf file system that `prepare` mounted, if nothing is pinned."""
+        """Remove the folders, and the bpf file system that `prepare` mounted, if nothing is pinned.
+
+        Where an agent is at work that has pinned nothing yet, they stay.
+        """
+        if self.in_use():
+            return
         for folder in (self.links, self.maps, self.root):
             _remove_folder(folder)
         _unmount_ours(self.root)
@@ -97,7 +105,10 @@ class Pins:
 
     def in_use(self) -> bool:
         """Whether an agent works on the pins."""
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False  # not there, or not to be entered, by an agent either
         try:
             return not _try_lock(descriptor, fcntl.LOCK_SH)
         finally:
@@ -120,6 +131,13 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 def _detach_position(pin: Path) -> tuple[bool, int]:
     known = _DETACH_ORDER.index(pin.name) if pin.name in _DETACH_ORDER else len(_DETACH_ORDER)
     return (pin.parent.name != "links", known)
+
+
+def _unlink(pin: Path) -> None:
+    try:
+        pin.unlink(missing_ok=True)
+    except OSError as error:
+        raise MerbridgeError(f"cannot remove {pin}: {error.strerror}: remove it by hand") from None
 
 
 def _remove_folder(folder: Path) -> None:

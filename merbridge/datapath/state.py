@@ -51,8 +51,8 @@ agent_record = HashMap[u32, AgentRecord](name="agent", max_entries=1, flags=BPF_
 
 
 def to_text(text: str, size: int = _LONG) -> bytes:
-    """Text cut to `size` bytes of UTF-8."""
-    return text.encode()[:size].decode(errors="ignore").encode()
+    """Text cut to `size` bytes of UTF-8; bytes of a path that are none are shown as escapes."""
+    return text.encode(errors="backslashreplace")[:size].decode(errors="ignore").encode()
 
 
 def to_uid(text: str) -> bytes:

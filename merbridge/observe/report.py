@@ -1,5 +1,6 @@
 """What `status` reports, read from the pins alone: whether or not an agent runs."""
 
+import errno
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -103,6 +104,7 @@ class _PinnedMaps:
                 # Sizes are the agent's settings, which the pins alone tell.
                 self._open[name] = Map.open_any_size(path, declaration.spec(name))
         except BpfError as error:
+            _raise_without_privilege(error)
             self.broken.append(str(error))
             return None
         return TypedMap(declaration, self._open[name])
@@ -152,9 +154,16 @@ def _hook(path: Path, name: str) -> HookReport:
     try:
         with Link.open(path) as link:
             info = link.info()
-    except KernelError:
+    except KernelError as error:
+        _raise_without_privilege(error)
         return HookReport(name, False, None, None, None)
     return HookReport(name, info.target != 0, info.id, info.program_id, info.target)
+
+
+def _raise_without_privilege(error: BpfError) -> None:
+    """What may not be looked at is not missing: then nothing can be told."""
+    if isinstance(error, KernelError) and error.errno == errno.EPERM:
+        raise error
 
 
 def _ztunnel(maps: _PinnedMaps) -> IPv4Address | None:

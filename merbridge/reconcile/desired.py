@@ -68,7 +68,7 @@ def desired(snapshot: Snapshot, observation: NodeObservation, node_name: str, po
     ztunnel, reason = _ztunnel(pods, policy)
     return Desired(
         netns=_by_netns(pods, observation.host_netns_cookie),
-        cgroups={id_: pod.membership for pod in pods for id_ in pod.presence.cgroup_ids},
+        cgroups=_by_cgroup(pods),
         ztunnel=ztunnel,
         no_ztunnel=reason,
         pods=tuple(pods),
@@ -93,12 +93,21 @@ def _address(pod: Pod, presence: PodPresence) -> IPv4Address:
 
 
 def _by_netns(pods: Iterable[KnownPod], host_cookie: int) -> dict[int, Membership]:
-    claims: dict[int, list[tuple[Netns, KnownPod]]] = {}
+    claims: _Claims = {}
     for pod in pods:
         for netns in _namespaces_of(pod):
-            claims.setdefault(netns.cookie, []).append((netns, pod))
-    memberships = {cookie: max(claim, key=_strength)[1].membership for cookie, claim in claims.items()}
-    return {**memberships, host_cookie: OUTSIDE}
+            claims.setdefault(netns.cookie, []).append((pod, netns.addresses))
+    return {**_strongest(claims), host_cookie: OUTSIDE}
+
+
+def _by_cgroup(pods: Iterable[KnownPod]) -> dict[int, Membership]:
+    """Two pods claim one cgroup where both are a static pod's objects in the API: the old one and the new."""
+    claims: _Claims = {}
+    for pod in pods:
+        addresses = frozenset(address for netns in _namespaces_of(pod) for address in netns.addresses)
+        for id_ in pod.presence.cgroup_ids:
+            claims.setdefault(id_, []).append((pod, addresses))
+    return _strongest(claims)
 
 
 def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
@@ -106,10 +115,18 @@ def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
     return () if pod.pod.host_network else pod.presence.netns
 
 
-def _strength(claim: tuple[Netns, KnownPod]) -> tuple[bool, bool, str]:
-    """Of two pods with processes in one namespace, the one whose address it has; else the one that is in the mesh."""
-    netns, pod = claim
-    return (pod.pod.ip in netns.addresses, pod.enrolment.in_mesh, pod.pod.uid)
+# By what is claimed: each pod that claims it, with the addresses that are found there.
+_Claims = dict[int, list[tuple[KnownPod, frozenset[IPv4Address]]]]
+
+
+def _strongest(claims: _Claims) -> dict[int, Membership]:
+    return {key: max(claim, key=_strength)[0].membership for key, claim in claims.items()}
+
+
+def _strength(claim: tuple[KnownPod, frozenset[IPv4Address]]) -> tuple[bool, bool, str]:
+    """Of several pods' claims, that of the pod whose address is there; else of the one that is in the mesh."""
+    pod, addresses = claim
+    return (pod.pod.ip in addresses, pod.enrolment.in_mesh, pod.pod.uid)
 
 
 def _ztunnel(pods: Iterable[KnownPod], policy: EnrolmentPolicy) -> tuple[ZtunnelPlace | None, str]:

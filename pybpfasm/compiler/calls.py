@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import ipaddress
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,12 @@ class Calls:
 
     def value(self, node: ast.Call) -> Value:
         """The result of a call."""
+        kept = self._lowering.temporaries
+        result = self._value(node)
+        self._lowering.release_temporaries(kept)
+        return result
+
+    def _value(self, node: ast.Call) -> Value:
         callee = self._lowering.expressions.value(node.func)
         match callee:
             case BoundMethod(owner=SkStorage() as storage, name=name):
@@ -87,7 +94,7 @@ class Calls:
         if self._hints(node, function).get("return") is not bool:
             return False
         source, names = self._callee(node, function)
-        self._body(node, source, names, ToCondition(self._lowering, yes, no))
+        self._body(source, names, ToCondition(self._lowering, yes, no))
         self._lowering.frame.names = None
         return True
 
@@ -99,7 +106,7 @@ class Calls:
         source, names = self._callee(node, function)
         caller_names = lowering.frame.names
         # The junction gathers the callee's paths for the caller, whose names none of them can change.
-        self._body(node, source, names, target)
+        self._body(source, names, target)
         lowering.frame.names = caller_names
         lowering.enter(target.exit)
         return Constant(None) if target.result is None else target.result
@@ -112,7 +119,7 @@ class Calls:
         self._lowering.statements.check_parameters(source)
         return source, self._parameters(node, function)
 
-    def _body(self, node: ast.Call, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
+    def _body(self, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
         from pybpfasm.compiler.lowering import Frame
 
         self._lowering.frames.append(Frame(source, returns, names))
@@ -231,6 +238,8 @@ class Calls:
     def _address_constant(self, node: ast.Call) -> Value:
         argument = self._bind(node, lang.ip4)["address"]
         text = self._lowering.expressions.constant(argument)
+        if not isinstance(text, str | ipaddress.IPv4Address):
+            self._lowering.fail(argument, "an address is wanted, such as '10.0.0.1'")
         try:
             return Constant(lang.ip4(text))
         except ValueError as error:

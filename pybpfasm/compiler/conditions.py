@@ -10,6 +10,7 @@ from pybpfasm.compiler.values import (
     SIGNED,
     UNSIGNED,
     Constant,
+    Place,
     Pointer,
     Scalar,
     Value,
@@ -18,7 +19,7 @@ from pybpfasm.compiler.values import (
 )
 from pybpfasm.ir import Branch, Move, Operand
 from pybpfasm.isa import Jump
-from pybpfasm.lang.types import NetworkType
+from pybpfasm.lang.types import NetworkType, StructType
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.lowering import Junction, Lowering
@@ -138,7 +139,7 @@ class Conditions:
 
     def _never_below_zero(self, node: ast.Compare, value: Value) -> None:
         if isinstance(value, Scalar) and value.type != SIGNED and not isinstance(value.type, NetworkType):
-            reason = "this number is unsigned and never below 0: compare before you subtract, or declare it i64"
+            reason = "this number is unsigned and never below 0: compare before you subtract"
             self._lowering.fail(node, reason)
 
     def _compare_network(
@@ -165,10 +166,18 @@ class Conditions:
         if isinstance(value, Constant) and value.value is None:
             self._decided(node, True, none, some)
             return
+        if isinstance(value, Place) and isinstance(value.type, StructType) and len(self._lowering.frames) > 1:
+            # A struct of the caller's, handed to a function that takes None as well.
+            self._decided(node, False, none, some)
+            return
         if not isinstance(value, Pointer):
             self._lowering.fail(node, f"this is {describe(value)}, which is never None")
         if not value.nullable:
-            self._lowering.fail(node, f"this is {describe(value)} and never None: the test can go")
+            # In a loop the test may have been made by the repetition before.
+            if not self._lowering.frame.loops:
+                self._lowering.fail(node, f"this is {describe(value)} and never None: the test can go")
+            self._decided(node, False, none, some)
+            return
         names = self._lowering.frame.names
         assert names is not None  # noqa: S101 - we are building here, so control comes here
         self._lowering.frame.names = {**names, **self._narrowed(node.left, value)}

@@ -84,6 +84,8 @@ class Lowering:
         self._blocks = 1
         self._registers = 0
         self._slots = 0
+        self._temporaries: list[Slot] = []
+        self._free: list[Slot] = []
 
     @property
     def frame(self) -> Frame:
@@ -111,6 +113,27 @@ class Lowering:
         """A new piece of the stack frame of at least `size` bytes."""
         self._slots += 1
         return Slot(self._slots - 1, -(-size // 8) * 8)
+
+    def temporary(self, size: int) -> Slot:
+        """A piece of the stack frame that is used again after the `release_temporaries` that follows."""
+        wanted = -(-size // 8) * 8
+        slot = next((slot for slot in self._free if slot.size == wanted), None)
+        if slot is None:
+            slot = self.slot(size)
+        else:
+            self._free.remove(slot)
+        self._temporaries.append(slot)
+        return slot
+
+    @property
+    def temporaries(self) -> int:
+        """How many temporaries are in use, for `release_temporaries`."""
+        return len(self._temporaries)
+
+    def release_temporaries(self, kept: int) -> None:
+        """Let go of all temporaries but the first `kept`: nothing reads the others from here on."""
+        self._free += self._temporaries[kept:]
+        del self._temporaries[kept:]
 
     def junction(self) -> Junction:
         """A new block that paths of the current function may lead to."""

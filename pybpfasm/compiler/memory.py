@@ -149,8 +149,8 @@ class Memory:
         return target
 
     def spill(self, node: ast.AST, operand: Operand, size: int) -> SlotAddress:
-        """A number on the stack, where a helper can read it."""
-        slot = self._lowering.slot(size)
+        """A number on the stack, where a helper can read it until the call is done."""
+        slot = self._lowering.temporary(size)
         location = self._lowering.location(node)
         self._store(slot, 0, size, operand, location)
         return SlotAddress(slot)

@@ -39,6 +39,7 @@ def allocate(function: Function, order: Sequence[Block]) -> Allocation:
     calls = [at for at, operation in enumerate(operations) if isinstance(operation, Call)]
     allocation = Allocation({}, {})
     active: list[Interval] = []
+    slots: dict[Slot, int] = {}  # with the last operation that needs each
     for interval in sorted(_intervals(function, operations), key=lambda each: (each.start, each.register.number)):
         # A register that is read for the last time where another is first written can be taken over by it.
         active = [other for other in active if other.end > interval.start]
@@ -49,7 +50,10 @@ def allocate(function: Function, order: Sequence[Block]) -> Allocation:
             allocation.registers[interval.register] = free[0]
             active.append(interval)
         else:
-            allocation.spilled[interval.register] = Slot(-1 - len(allocation.spilled), 8)
+            unused = (slot for slot, end in slots.items() if end < interval.start)
+            slot = next(unused, Slot(-1 - len(slots), 8))
+            slots[slot] = interval.end
+            allocation.spilled[interval.register] = slot
     return allocation
 
 

@@ -251,11 +251,15 @@ class Statements:
         return Scalar(register, type_)
 
     def _declared(self, annotation: ast.expr) -> Expected:
-        value = self._lowering.expressions.value(annotation)
         try:
-            return expected(value.value if isinstance(value, Constant) else value)
-        except AnnotationError as error:
+            return expected(self._annotation(annotation))
+        except (AnnotationError, TypeError) as error:
             self._lowering.fail(annotation, str(error))
+
+    def _annotation(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return self._annotation(node.left) | self._annotation(node.right)
+        return self._lowering.expressions.constant(node)
 
     def _hints(self, source: Source) -> dict[str, Any]:
         try:

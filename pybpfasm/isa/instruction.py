@@ -23,11 +23,15 @@ from pybpfasm.isa.opcodes import (
     Jump,
     K,
     Mode,
+    Size,
     X,
 )
 
 _SLOT = struct.Struct("<BBhi")
 _MASK64 = (1 << 64) - 1
+
+# The frame pointer; the encoding has room for more.
+LAST_REGISTER = 10
 
 
 class EncodingError(BpfError, ValueError):
@@ -80,22 +84,24 @@ def neg(dst: int) -> Instruction:
 
 def to_big_endian(dst: int, bits: int) -> Instruction:
     """Swap the low 16, 32 or 64 bits of `dst` between host and network order; the bits above become zero."""
+    if bits not in (16, 32, 64):
+        raise EncodingError(f"a swap of {bits} bits: 16, 32 and 64 are possible")
     return Instruction(Class.ALU | Alu.END | X, dst, imm=bits)
 
 
 def load(size: int, dst: int, base: int, offset: int) -> Instruction:
     """`dst = *(base + offset)`, `size` bytes, zero-extended."""
-    return Instruction(Class.LDX | Mode.MEM | SIZE_OF_BYTES[size], dst, base, offset)
+    return Instruction(Class.LDX | Mode.MEM | _size_code(size), dst, base, offset)
 
 
 def store(size: int, base: int, offset: int, source: int) -> Instruction:
     """`*(base + offset) = source`, the low `size` bytes of a register."""
-    return Instruction(Class.STX | Mode.MEM | SIZE_OF_BYTES[size], base, source, offset)
+    return Instruction(Class.STX | Mode.MEM | _size_code(size), base, source, offset)
 
 
 def store_imm(size: int, base: int, offset: int, imm: int) -> Instruction:
     """`*(base + offset) = imm`; for 8 bytes the 32-bit immediate is sign-extended."""
-    return Instruction(Class.ST | Mode.MEM | SIZE_OF_BYTES[size], base, offset=offset, imm=imm)
+    return Instruction(Class.ST | Mode.MEM | _size_code(size), base, offset=offset, imm=imm)
 
 
 def load_imm64(dst: int, imm: int) -> Instruction:
@@ -133,6 +139,12 @@ def jump_if_imm(code: Jump, dst: int, imm: int, label: str, *, bits: int = 64) -
     return Instruction(_jump_class(bits) | code | K, dst, imm=imm, symbol=label)
 
 
+def _size_code(size: int) -> Size:
+    if size not in SIZE_OF_BYTES:
+        raise EncodingError(f"an access of {size} bytes: 1, 2, 4 and 8 are possible")
+    return SIZE_OF_BYTES[size]
+
+
 def _alu_class(bits: int) -> Class:
     return Class.ALU64 if bits == 64 else Class.ALU
 
@@ -152,7 +164,7 @@ def encode(instructions: Iterable[Instruction]) -> bytes:
         opcode, dst, src, offset, imm, symbol = instruction
         if symbol is not None:
             raise EncodingError(f"slot {slot}: symbol {symbol!r} is not resolved")
-        if not (0 <= dst < 16 and 0 <= src < 16):
+        if not (0 <= dst <= LAST_REGISTER and 0 <= src <= LAST_REGISTER):
             raise EncodingError(f"slot {slot}: register out of range in {instruction}")
         try:
             if opcode == LD_IMM64:
@@ -190,9 +202,23 @@ def decode(data: bytes) -> list[Instruction]:
         elif not is_known(opcode):
             raise EncodingError(f"slot {index}: opcode {opcode:#04x} is not known")
         instruction = Instruction(opcode, registers & 15, registers >> 4, offset, imm)
+        _check_variant(index, instruction)
         instructions.append(instruction)
         index += instruction.slots
     return instructions
+
+
+def _check_variant(slot: int, instruction: Instruction) -> None:
+    """Refuse what shares an opcode with an instruction of this module and means something else."""
+    opcode, dst, src, offset, _, _ = instruction
+    if dst > LAST_REGISTER or src > LAST_REGISTER:
+        raise EncodingError(f"slot {slot}: register r{max(dst, src)} does not exist, r{LAST_REGISTER} is the last")
+    if opcode & 7 in (Class.ALU, Class.ALU64) and offset:
+        raise EncodingError(
+            f"slot {slot}: opcode {opcode:#04x} with offset {offset} (signed division or move) is not known"
+        )
+    if opcode == Class.JMP | Jump.CALL and src:
+        raise EncodingError(f"slot {slot}: a call of kind {src} is not known, only helpers are called")
 
 
 def _second_half(slots: list[tuple[int, ...]], index: int) -> int:

@@ -18,6 +18,7 @@ from merbridge.demo.container import opened_pipe
 from merbridge.demo.node import Node
 from merbridge.demo.pod import listen
 from merbridge.demo.workloads import Pod
+from pybpfasm import Struct
 from pybpfasm.kernel import Map, TypedMap
 from pybpfasm.lang.maps import MapDeclaration
 
@@ -28,7 +29,7 @@ READY_SECONDS = 15.0
 END_SECONDS = 10.0
 
 K = TypeVar("K")
-V = TypeVar("V")
+V = TypeVar("V", bound=Struct)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
@@ -173,6 +174,21 @@ class Cluster:
     def publish(self) -> None:
         """Write the pod list as it is now; the agent takes a moment to see it."""
         self.node.write_pod_list(self.source)
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that was started last."""
+        return self._agents[-1]
+
+    @contextlib.contextmanager
+    def datapath_with(self, *flags: str) -> Iterator[Agent]:
+        """A new datapath with an agent that has these flags; afterwards there is one with the usual settings again."""
+        self.end_datapath()
+        try:
+            yield self.start_agent(*flags).ready()
+        finally:
+            self.end_datapath()
+            self.start_agent().ready()
 
     def start_agent(self, *flags: str) -> Agent:
         """Start an agent on this node, without waiting for `ready`; it is ended with the cluster at the latest."""

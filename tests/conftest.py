@@ -1,0 +1,8 @@
+"""Options that all tests share."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Golden files are written anew with --update-golden, and reviewed as a diff."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")

@@ -1,0 +1,198 @@
+"""A start that fails or is killed at each of its bpf() calls in turn: never half applied, always made good."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import NODE_NAME, ROOT, Cluster
+
+# Runs `merbridge` commands, each in a fork of one process in which everything is imported. Each job is one JSON line:
+# the arguments, and the number of the bpf() call at which to fail (an errno) or to be killed (null). `run` ends where
+# its loop would begin. The answer is one JSON line.
+_DRIVER = """
+import json, os, signal, sys
+from merbridge import app, cli
+from pybpfasm.kernel import sys as kernel
+
+real = kernel.bpf
+calls = 0
+attempts = []
+
+def run(job):
+    def bpf(command, attributes, attempted):
+        global calls
+        calls += 1
+        if calls == job["call"]:
+            if job["errno"] is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise kernel.failure(job["errno"], attempted)
+        return real(command, attributes, attempted)
+    kernel.bpf = bpf
+    app._loop = lambda *anything: None
+    try:
+        status = cli.main(job["arguments"])
+    except SystemExit as exit_:
+        status = exit_.code
+    print("calls", calls)
+    sys.stdout.flush()
+    os._exit(status)
+
+for line in sys.stdin:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        try:
+            run(json.loads(line))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(99)
+    os.close(writing)
+    with os.fdopen(reading) as output:
+        text = output.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps({"status": status, "text": text}), flush=True)
+"""
+
+EINVAL = 22
+SIGKILLED = -9
+
+
+class Commands:
+    """The driver: runs commands quickly, with a fault at a chosen call."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Start it."""
+        self._bpffs = ["--bpffs", str(cluster.bpffs)]
+        self._run = ["run", "--source", f"file:{cluster.source}", "--cgroup-root", str(cluster.node.cgroup_root)]
+        self._run += ["--node-name", NODE_NAME, "--log-level", "error", *self._bpffs]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def start(self, *flags: str, call: int = 0, errno: int | None = None) -> tuple[int, list[str]]:
+        """Run an agent up to its loop, with a fault at one of its calls; its exit status and its lines."""
+        return self._do([*self._run, *flags], call, errno)
+
+    def calls_of_start(self) -> int:
+        """How many calls a start makes that is not disturbed."""
+        status, lines = self.start()
+        assert status == 0, lines
+        return int(lines[-1].removeprefix("calls "))
+
+    def status(self) -> dict[str, Any]:
+        """The report of `status`."""
+        _, lines = self._do(["status", "-o", "json", *self._bpffs], 0, None)
+        report: dict[str, Any] = json.loads("\n".join(lines[:-1]))
+        return report
+
+    def cleanup(self) -> None:
+        """Take the datapath away."""
+        status, lines = self._do(["cleanup", *self._bpffs], 0, None)
+        assert status == 0, lines
+
+    def close(self) -> None:
+        """End the driver."""
+        self.process.communicate(timeout=10)
+
+    def _do(self, arguments: list[str], call: int, errno: int | None) -> tuple[int, list[str]]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"arguments": arguments, "call": call, "errno": errno}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        return answer["status"], answer["text"].splitlines()
+
+
+@pytest.fixture
+def commands(cluster: Cluster) -> Iterator[Commands]:
+    """The driver, on a node without a datapath."""
+    driver = Commands(cluster)
+    yield driver
+    driver.close()
+    if cluster.bpffs.exists():
+        cluster.end_datapath()
+
+
+def is_gone(cluster: Cluster) -> bool:
+    """Whether neither pins, folders nor the agent's mount are there."""
+    return not cluster.bpffs.exists() and str(cluster.bpffs) not in Path("/proc/self/mounts").read_text()
+
+
+def test_first_start_that_fails_leaves_nothing(cluster: Cluster, commands: Commands) -> None:
+    """Whichever bpf() call of a first start fails, the agent ends with one line and nothing of it stays."""
+    calls = commands.calls_of_start()
+    commands.cleanup()
+    survived = []
+    for call in range(1, calls + 1, 2):
+        status, lines = commands.start(call=call, errno=EINVAL)
+        if status == 0:
+            survived.append(call)
+            commands.cleanup()
+            continue
+        assert (status, len(lines)) == (1, 2), (call, lines)
+        assert lines[0].startswith("merbridge run: "), lines
+        assert "cannot " in lines[0], lines
+        assert is_gone(cluster), (call, lines, os.listdir(cluster.bpffs))
+    # Attaching to the SOCKHASH by link has another way to fall back on, for kernels before 6.10.
+    assert len(survived) <= 1
+
+
+def test_first_start_killed_at_any_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
+    """Killed before any bpf() call of a first start, the agent leaves what the next one mends, or cleanup takes."""
+    calls = commands.calls_of_start()
+    commands.cleanup()
+    for call in range(1, calls + 1, 2):
+        assert commands.start(call=call)[0] == SIGKILLED
+        if call % 4 == 1:
+            status, lines = commands.start()
+            assert status == 0, (call, lines)
+            report = commands.status()
+            assert [hook["attached"] for hook in report["hooks"]] == [True] * 4, call
+            assert len(report["problems"]) == 1, report["problems"]  # that no agent runs
+        commands.cleanup()
+        assert is_gone(cluster), call
+
+
+def test_adoption_that_fails_changes_no_program(cluster: Cluster, commands: Commands) -> None:
+    """Whichever question to the kernel fails while an agent with another port adopts, all the old programs stay.
+
+    Replacing is the last step. Should the kernel refuse that itself, the line says so, and the next start mends it.
+    """
+    assert commands.start()[0] == 0
+    hooks = commands.status()["hooks"]
+    call = 0
+    while True:
+        call += 3  # there are four replacements, one after the other
+        status, lines = commands.start("--out-port", "15002", call=call, errno=EINVAL)
+        if status == 0 or "cannot replace the attached program" in lines[0]:
+            break
+        assert (status, len(lines)) == (1, 2), (call, lines)
+        assert commands.status()["hooks"] == hooks, (call, lines)
+    assert call > 50
+    assert commands.start()[0] == 0
+    assert all(hook["attached"] for hook in commands.status()["hooks"])
+
+
+def test_adoption_killed_at_any_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
+    """Killed before any bpf() call of an adoption, the agent leaves hooks attached, and the next one adopts again."""
+    assert commands.start()[0] == 0
+    links = {hook["name"]: hook["link_id"] for hook in commands.status()["hooks"]}
+    for call in range(1, 200, 3):
+        status, _ = commands.start("--out-port", "15002" if call % 2 else "15003", call=call)
+        if status == 0:
+            break
+        assert status == SIGKILLED
+        assert {hook["name"]: hook["link_id"] for hook in commands.status()["hooks"]} == links, call
+    assert status == 0
+    status, lines = commands.start()
+    assert status == 0, lines
+    report = commands.status()
+    assert {hook["name"]: hook["link_id"] for hook in report["hooks"]} == links
+    assert report["out_port"] == 15001

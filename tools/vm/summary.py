@@ -1,0 +1,83 @@
+"""What one run leaves for the tables: summary.json in its results, with each test's outcome from pytest's junit.xml."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from tools.vm.outcome import Outcome
+
+TestOutcome = Literal["passed", "failed", "unsupported"]
+
+# A test that a kernel cannot run says which feature is missing; to be skipped for any other reason is a failure here.
+UNSUPPORTED = "unsupported"
+FILE = "summary.json"
+
+
+@attrs.frozen
+class Summary:
+    """One kernel's run."""
+
+    kernel: str
+    release: str | None
+    exit_status: int
+    seconds: float
+    troubles: list[str]
+    tests: dict[str, TestOutcome]
+    reasons: dict[str, str]  # of each test that did not pass, its first line
+
+    def count(self, outcome: TestOutcome) -> int:
+        """How many tests ended so; a command that is not pytest counts as one test."""
+        if self.tests:
+            return sum(found == outcome for found in self.tests.values())
+        return int(outcome == ("failed" if self.exit_status else "passed"))
+
+    @property
+    def is_good(self) -> bool:
+        """The command succeeded, and no test failed or was skipped without naming a feature."""
+        return self.exit_status == 0 and self.count("failed") == 0
+
+
+def write_summary(results: Path, kernel: str, outcome: Outcome) -> None:
+    """Write summary.json beside the run's other results."""
+    results.mkdir(parents=True, exist_ok=True)
+    tests, reasons = _read_junit(results / "junit.xml")
+    seconds = round(outcome.seconds, 1)
+    troubles = list(outcome.troubles)
+    summary = Summary(kernel, outcome.release, outcome.exit_status, seconds, troubles, tests, reasons)
+    (results / FILE).write_text(json.dumps(attrs.asdict(summary), indent=1) + "\n")
+
+
+def read_summary(results: Path, kernel: str, exit_status: int) -> Summary:
+    """What the run has left; without it, a summary that says no more than that it failed."""
+    if (results / FILE).is_file():
+        return Summary(**json.loads((results / FILE).read_text()))
+    return Summary(kernel, None, exit_status, 0.0, [], {}, {})
+
+
+def _read_junit(report: Path) -> tuple[dict[str, TestOutcome], dict[str, str]]:
+    tests: dict[str, TestOutcome] = {}
+    reasons: dict[str, str] = {}
+    if not report.is_file():
+        return tests, reasons
+    # The report comes from our own guest; nothing in it is foreign.
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314
+        name = f"{case.get('classname', '')}::{case.get('name', '')}"
+        tests[name], reason = _outcome(case)
+        if tests[name] != "passed":
+            reasons[name] = reason
+    return tests, reasons
+
+
+def _outcome(case: ElementTree.Element) -> tuple[TestOutcome, str]:
+    for child in case:
+        message = (child.get("message") or "").strip()
+        first = message.splitlines()[0] if message else child.tag
+        if child.tag in ("failure", "error"):
+            return "failed", first
+        if child.tag == "skipped":
+            named = message.startswith(UNSUPPORTED)
+            return ("unsupported", first) if named else ("failed", f"skipped without naming a feature: {first}")
+    return "passed", ""
