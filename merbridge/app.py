@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -42,12 +42,12 @@ def run(config: Config) -> None:
     source = parse_source(config.source)
     cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
     pins = Pins(config.bpffs)
-    settings = DatapathSettings(config.out_port, config.max_pods, config.max_connections)
+    settings = DatapathSettings(config.out_port, config.max_pods, config.max_connections, config.splice)
     with ExitStack() as stack:
         wake = stack.enter_context(_StopSignals())
         # What is wrong with the source is found before anything is touched.
         agent = Agent(config, source, source.read(), cgroup_root)
-        observer = agent.observe()
+        wanted = agent.observe()
         stack.callback(pins.tidy)
         pins.prepare()
         stack.enter_context(pins.locked())
@@ -55,8 +55,9 @@ def run(config: Config) -> None:
         datapath.load()
         watcher = CgroupWatcher(cgroup_root, source.path)
         stack.callback(watcher.close)
-        agent.reconcile(datapath, observer)
+        agent.reconcile(datapath, wanted)
         datapath.attach(cgroup_root)
+        agent.record(datapath)
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
         _loop(agent, datapath, watcher, wake)
     logger().info("stopped", datapath="left attached")
@@ -101,9 +102,11 @@ class Agent:
         self._read_source()
         try:
             self.reconcile(datapath, self.observe())
-        except (MerbridgeError, BpfError) as error:
-            self._say("reconcile", str(error))
-            self._record_failure(datapath)
+        except (MerbridgeError, BpfError, OSError) as error:
+            self._say("reconcile", " ".join(str(error).split()))
+        else:
+            self._say("reconcile", "")
+        self.record(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
         """Make the maps hold what is wanted, and tell what is new."""
@@ -111,15 +114,15 @@ class Agent:
         self._say("maps", "; ".join(changes.problems))
         self._tell_changes(wanted)
         self._last = wanted
-        self._say("reconcile", "")
-        write_agent_record(datapath, self._record(wanted))
 
-    def _record_failure(self, datapath: Datapath) -> None:
-        """Let `status` tell of it too, beside what was known last."""
+    def record(self, datapath: Datapath) -> None:
+        """Keep for `status` what the agent says of itself, its problems too; a failure stays with the log."""
         if self._last is None:
             return
-        with suppress(BpfError):  # then it stays with the log
+        try:
             write_agent_record(datapath, self._record(self._last))
+        except BpfError as error:
+            logger().error("record_failed", problem=str(error))
 
     def note_degraded_watching(self, reason: str | None) -> None:
         """Keep in mind, and tell once, that events are missing."""

@@ -9,11 +9,12 @@ app: connect(service)                                     ztunnel: accept(), get
 from typing import Any
 
 from programs.connect import connect4 as _connect4
+from programs.connect import connect6 as _connect6
 from programs.getsockopt import getsockopt as _getsockopt
 from programs.redirect import redirect as _redirect
 from programs.sockops import sockops as _sockops
 from pybpfasm import Program
 
-PROGRAMS: tuple[Program[Any], ...] = (_redirect, _getsockopt, _sockops, _connect4)
+PROGRAMS: tuple[Program[Any], ...] = (_redirect, _getsockopt, _sockops, _connect6, _connect4)
 
 __all__ = ["PROGRAMS"]

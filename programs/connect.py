@@ -1,4 +1,7 @@
-"""cgroup/connect4: an enrolled pod's TCP connection goes to ztunnel instead; where it was meant to go is kept."""
+"""cgroup/connect4 and connect6: an enrolled pod's TCP connection goes to ztunnel, its original destination is kept.
+
+To let bytes out in the clear is the worst failure: what cannot be redirected is refused.
+"""
 
 import pybpfasm as bpf
 from programs.count import count
@@ -7,12 +10,13 @@ from programs.maps import (
     ZTUNNEL,
     Count,
     PodInfo,
+    Ztunnel,
     cgroup_info_map,
     netns_info_map,
     settings,
     socket_state,
 )
-from pybpfasm import SockAddr, htonl, htons, ntohl
+from pybpfasm import SockAddr, be32, htonl, htons, ntohl
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
@@ -23,47 +27,100 @@ REFUSE = 0
 IPPROTO_TCP = 6
 LOOPBACK_NET = 127
 ANY = htonl(0)
+V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d
 
 
 @bpf.inline
-def caller(ctx: SockAddr) -> PodInfo | None:
-    """Who is connecting: by network namespace, which is known as soon as a pod's sandbox is, else by cgroup."""
+def caller_in_mesh(ctx: SockAddr) -> PodInfo | None:
+    """The enrolled pod that is connecting by TCP, if it is one.
+
+    By network namespace, which is known as soon as a pod's sandbox is, else by cgroup.
+    """
+    if ctx.protocol != IPPROTO_TCP:
+        return None
     pod = netns_info_map.lookup(h.get_netns_cookie(ctx))
-    if pod is not None:
-        return pod
-    return cgroup_info_map.lookup(h.get_current_cgroup_id())
+    if pod is None:
+        pod = cgroup_info_map.lookup(h.get_current_cgroup_id())
+        if pod is None:
+            return None
+    if pod.flags & IN_MESH == 0:
+        return None
+    return pod
 
 
 @bpf.inline
-def stays_in_pod(ctx: SockAddr, pod: PodInfo) -> bool:
+def stays_in_pod(to: be32, pod: PodInfo) -> bool:
     """Whether the destination is the pod itself; to connect to 0.0.0.0 is to connect to 127.0.0.1."""
-    to = ctx.user_ip4
     return ntohl(to) >> 24 == LOOPBACK_NET or to == pod.ip4 or to == ANY
+
+
+@bpf.inline
+def original_kept(ctx: SockAddr, to: be32, pod: PodInfo, ztunnel: Ztunnel) -> bool:
+    """Keep on the socket where the connection was meant to go, and what `sockops` has to know of both sides."""
+    state = socket_state.get_or_create(ctx.sk)
+    if state is None:
+        count(Count.REFUSED_NO_MEMORY)
+        return False
+    state.original.ip4 = to
+    state.original.port = ctx.user_port
+    state.pod_ip4 = pod.ip4
+    state.ztunnel_ip4 = ztunnel.ip4
+    state.ztunnel_netns = ztunnel.netns_cookie
+    count(Count.REDIRECTED)
+    return True
 
 
 @bpf.connect4
 def connect4(ctx: SockAddr) -> int:
-    """Redirect, or refuse where redirecting is not possible: to let the bytes out in the clear is the worst failure."""
-    if ctx.protocol != IPPROTO_TCP:
-        return PASS
-    pod = caller(ctx)
+    """A connection of an AF_INET socket."""
+    pod = caller_in_mesh(ctx)
     if pod is None:
         return PASS
-    if pod.flags & IN_MESH == 0 or stays_in_pod(ctx, pod):
+    to = ctx.user_ip4
+    if stays_in_pod(to, pod):
         return PASS
     ztunnel = settings.lookup(ZTUNNEL)
     if ztunnel is None:
         count(Count.REFUSED_NO_ZTUNNEL)
         return REFUSE
-    state = socket_state.get_or_create(ctx.sk)
-    if state is None:
-        count(Count.REFUSED_NO_MEMORY)
+    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
+        return PASS  # redirected already, by a datapath whose program runs before this one
+    if not original_kept(ctx, to, pod, ztunnel):
         return REFUSE
-    state.original.ip4 = ctx.user_ip4
-    state.original.port = ctx.user_port
-    state.ztunnel_netns = ztunnel.netns_cookie
-    state.ztunnel_ip4 = ztunnel.ip4
     ctx.user_ip4 = ztunnel.ip4
     ctx.user_port = htons(OUT_PORT)
-    count(Count.REDIRECTED)
+    return PASS
+
+
+@bpf.inline
+def stays_local(ctx: SockAddr) -> bool:
+    """Whether an IPv6 destination is ::1 or ::, which is the same."""
+    upper_is_zero = ctx.user_ip6[0] == ANY and ctx.user_ip6[1] == ANY and ctx.user_ip6[2] == ANY
+    return upper_is_zero and ntohl(ctx.user_ip6[3]) <= 1
+
+
+@bpf.connect6
+def connect6(ctx: SockAddr) -> int:
+    """A connection of an AF_INET6 socket: to a v4-mapped address as by connect4; IPv6 itself is not redirected yet."""
+    pod = caller_in_mesh(ctx)
+    if pod is None:
+        return PASS
+    if stays_local(ctx):
+        return PASS
+    if ctx.user_ip6[0] != ANY or ctx.user_ip6[1] != ANY or ctx.user_ip6[2] != V4_MAPPED:
+        count(Count.REFUSED_IPV6)
+        return REFUSE
+    to = ctx.user_ip6[3]
+    if stays_in_pod(to, pod):
+        return PASS
+    ztunnel = settings.lookup(ZTUNNEL)
+    if ztunnel is None:
+        count(Count.REFUSED_NO_ZTUNNEL)
+        return REFUSE
+    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
+        return PASS  # redirected already, by a datapath whose program runs before this one
+    if not original_kept(ctx, to, pod, ztunnel):
+        return REFUSE
+    ctx.user_ip6[3] = ztunnel.ip4
+    ctx.user_port = htons(OUT_PORT)
     return PASS

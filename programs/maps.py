@@ -56,11 +56,18 @@ class Connection(Struct):
     server_port: u16
 
 
+class ConnectionId(Struct):
+    """A connection's name: the cookie of the client's socket, unique on the machine, and which of its connections."""
+
+    client: u64
+    generation: u32
+
+
 class Origin(Struct):
-    """What the accepting side learns: where the connection was meant to go, and the cookie of the client's socket."""
+    """What the accepting side learns: where the connection was meant to go, and its name."""
 
     original: Endpoint
-    client: u64
+    id: ConnectionId
 
 
 # The two sides of a redirected connection.
@@ -71,24 +78,25 @@ ACCEPTING = 1
 class SocketState(Struct):
     """What is known of one socket of a redirected connection; it lives and ends with the socket.
 
-    `connection` is the cookie of the client's socket, which names the connection on both sides; 0 while there is none.
-    `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it.
-    `redirected` counts the bytes that left past TCP.
+    `id.client` is 0 while there is no redirected connection. `pod_ip4` and what is said of ztunnel is for the client's
+    side only. `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it.
+    `redirected` is the kernel memory that bytes sent past TCP may fill.
     """
 
     original: Endpoint
-    connection: u64
+    id: ConnectionId
     redirected: u64
     ztunnel_netns: u64
     ztunnel_ip4: be32
+    pod_ip4: be32
     side: u32
     by_tcp: u32
 
 
 class SocketKey(Struct):
-    """One socket of a connection. A socket cookie is unique on the machine: namespaces cannot be confused."""
+    """One socket of a connection: namespaces cannot be confused, whatever their addresses."""
 
-    connection: u64
+    id: ConnectionId
     side: u64
 
 
@@ -110,8 +118,10 @@ class Count(IntEnum):
     REDIRECTED = 0
     REFUSED_NO_ZTUNNEL = 1
     REFUSED_NO_MEMORY = 2
-    ORIGINAL_DST_FULL = 3
-    SPLICED = 4
+    REFUSED_IPV6 = 3
+    ORIGINAL_DST_FULL = 4
+    FOREIGN_SOURCE = 5
+    SPLICED = 6
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.

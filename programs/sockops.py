@@ -20,10 +20,14 @@ from programs.maps import (
     socket_state,
     sockets,
 )
-from pybpfasm import BPF_ANY, SockOps, ntohl
+from pybpfasm import BPF_ANY, SockOps, htonl, ntohl
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
+
+# Which directions skip TCP; see `redirect`.
+REDIRECT_TO_ZTUNNEL = True
+REDIRECT_TO_APP = False
 
 # Events: enum in uapi linux/bpf.h, BPF_SOCK_OPS_…
 TCP_CONNECT_CB = 3
@@ -40,6 +44,8 @@ WRITE_HDR_OPT_CB_FLAG = 1 << 6
 WRITE_HDR_TCP_CURRENT_MSS = 1
 
 TCP_CLOSE = 7
+
+ANY = htonl(0)
 
 
 @bpf.inline
@@ -77,17 +83,29 @@ def connecting(ctx: SockOps) -> None:
         return
     if ctx.remote_ip4 != state.ztunnel_ip4 or ntohl(ctx.remote_port) != OUT_PORT:
         # Redirected once, without success; now it connects to somewhere else.
-        state.connection = 0
+        state.id.client = 0
         return
-    state.connection = h.get_socket_cookie(ctx)
+    if ctx.local_ip4 != state.pod_ip4 and state.pod_ip4 != ANY:
+        # Under another pod's address it could put its own destination in place of that pod's.
+        state.id.client = 0
+        count(Count.FOREIGN_SOURCE)
+        return
+    if REDIRECT_TO_APP and state.id.generation != 0:
+        # Its last connection is over (connect with AF_UNSPEC): whoever still sends on that must not reach this one.
+        sockets.delete(SocketKey(id=state.id, side=CLIENT))
+    state.id.client = h.get_socket_cookie(ctx)
+    state.id.generation += 1
     state.side = CLIENT
     state.by_tcp = 0
     state.redirected = 0
     key = as_client(ctx, state.ztunnel_netns)
-    if original_dst.update(key, Origin(original=state.original, client=state.connection)) != 0:
+    if original_dst.update(key, Origin(original=state.original, id=state.id)) != 0:
         count(Count.ORIGINAL_DST_FULL)
         return
-    report(ctx, STATE_CB_FLAG | WRITE_HDR_OPT_CB_FLAG)
+    if REDIRECT_TO_ZTUNNEL:
+        report(ctx, STATE_CB_FLAG | WRITE_HDR_OPT_CB_FLAG)
+    else:
+        report(ctx, STATE_CB_FLAG)
 
 
 @bpf.inline
@@ -96,11 +114,11 @@ def client_established(ctx: SockOps) -> None:
     state = state_of(ctx)
     if state is None:
         return
-    if state.connection == 0:
+    if state.id.client == 0:
         return
     if ctx.data_segs_out != 0:
         state.by_tcp = 1  # TCP fast open: the SYN carried data
-    h.sock_hash_update(ctx, sockets, SocketKey(connection=state.connection, side=CLIENT), BPF_ANY)
+    h.sock_hash_update(ctx, sockets, SocketKey(id=state.id, side=CLIENT), BPF_ANY)
 
 
 @bpf.inline
@@ -124,12 +142,14 @@ def accepting_established(ctx: SockOps) -> None:
         count(Count.REFUSED_NO_MEMORY)
         return
     state.original = origin.original
-    state.connection = origin.client
+    state.id = origin.id
     state.side = ACCEPTING
     original_dst.delete(key)
-    report(ctx, WRITE_HDR_OPT_CB_FLAG)
-    h.sock_hash_update(ctx, sockets, SocketKey(connection=state.connection, side=ACCEPTING), BPF_ANY)
-    count(Count.SPLICED)
+    if REDIRECT_TO_APP:
+        report(ctx, WRITE_HDR_OPT_CB_FLAG)
+    key_of_socket = SocketKey(id=state.id, side=ACCEPTING)
+    if REDIRECT_TO_ZTUNNEL and h.sock_hash_update(ctx, sockets, key_of_socket, BPF_ANY) == 0:
+        count(Count.SPLICED)
 
 
 @bpf.inline
@@ -152,7 +172,7 @@ def client_closed(ctx: SockOps) -> None:
     origin = original_dst.lookup(key)
     if origin is None:
         return
-    if origin.client == state.connection:
+    if origin.id.client == state.id.client and origin.id.generation == state.id.generation:
         original_dst.delete(key)
 
 
@@ -163,7 +183,8 @@ def sockops(ctx: SockOps) -> int:
     if op == TCP_CONNECT_CB:
         connecting(ctx)
     elif op == ACTIVE_ESTABLISHED_CB:
-        client_established(ctx)
+        if REDIRECT_TO_ZTUNNEL:
+            client_established(ctx)
     elif op == PASSIVE_ESTABLISHED_CB:
         if ctx.local_port == OUT_PORT:
             accepting_established(ctx)

@@ -17,7 +17,7 @@ from pybpfasm.lang.maps import (
     SkStorage,
     SockHash,
 )
-from pybpfasm.lang.programs import Program, connect4, getsockopt, inline, sk_msg, sock_ops, unroll
+from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
 from pybpfasm.lang.types import (
     CharsType,
     Struct,
@@ -57,6 +57,7 @@ __all__ = [
     "be16",
     "be32",
     "connect4",
+    "connect6",
     "getsockopt",
     "helpers",
     "htonl",

@@ -30,16 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run, failure=command.FAILURE)
     parsed = parser.parse_args(arguments)
+    failure: int = parsed.failure
     try:
         status_code: int = parsed.run(vars(parsed), os.environ)
         sys.stdout.flush()  # here, where a reader that has gone can be told from a failure
     except (MerbridgeError, BpfError) as error:
         print(f"merbridge {parsed.command}: {error}", file=sys.stderr)
-        failure: int = parsed.failure
         return failure
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # What the machine refuses at a place where nobody expected it: out of descriptors, an input/output error.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"merbridge {parsed.command}: {where}{error.strerror or error}", file=sys.stderr)
+        return failure
     return status_code

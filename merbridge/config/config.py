@@ -24,3 +24,4 @@ class Config:
     ztunnel_namespace: str
     max_pods: int
     max_connections: int
+    splice: str

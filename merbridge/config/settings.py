@@ -47,7 +47,7 @@ def _always(value: Value) -> Callable[[Environment], Value]:
 
 
 def _text(text: str) -> str:
-    if not text.strip():
+    if not text.strip() or "\0" in text:
         raise ValueError(text)
     return text
 
@@ -57,7 +57,7 @@ def _path(text: str) -> Path:
 
 
 def _absolute_path(text: str) -> Path:
-    path = Path(text)
+    path = _path(text)
     if not path.is_absolute():
         raise ValueError(text)
     return path
@@ -142,7 +142,11 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting(
             "max-connections", "N", _number(1, 16_000_000), "a number from 1 to 16000000", _always(65536), "65536",
-            "connections that can be in set-up at one time",
+            "connections that can be in set-up at one time; so many can be spliced at one time, too",
+        ),
+        Setting(
+            "splice", "WHICH", _one_of("off", "to-ztunnel", "both"), "off, to-ztunnel or both", _always("to-ztunnel"),
+            "to-ztunnel", "which bytes between app and ztunnel skip the TCP stack; docs/splice.md has what apps notice",
         ),
     )
 }  # fmt: skip

@@ -15,18 +15,27 @@ _CGROUPS_PER_POD = 4
 
 @attrs.frozen
 class DatapathSettings:
-    """What the datapath is made for: ztunnel's port for outbound connections, and how much it has room for."""
+    """What the datapath is made for: ztunnel's port for outbound connections, its room, what it splices.
+
+    `splice` is "off", "to-ztunnel" or "both".
+    """
 
     out_port: int = 15001
     max_pods: int = 4096
     max_connections: int = 65536
+    splice: str = "to-ztunnel"
 
 
 def collection(settings: DatapathSettings) -> CollectionSpec:
     """The programs, compiled for these settings, and all maps, the agent's own ones too."""
     compiled = compile_collection(
         PROGRAMS,
-        constants={"OUT_PORT": settings.out_port, "PAGE_SIZE": resource.getpagesize()},
+        constants={
+            "OUT_PORT": settings.out_port,
+            "PAGE_SIZE": resource.getpagesize(),
+            "REDIRECT_TO_ZTUNNEL": settings.splice != "off",
+            "REDIRECT_TO_APP": settings.splice == "both",
+        },
         max_entries={
             "netns_info_map": settings.max_pods,
             "cgroup_info_map": settings.max_pods * _CGROUPS_PER_POD,

@@ -27,7 +27,6 @@ from pybpfasm.kernel import (
     attach_cgroup,
     attach_sockmap,
     features,
-    raise_memlock_limit,
 )
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import MapSpec
@@ -47,7 +46,7 @@ _NEEDED = (
 )
 
 # The order in which hooks are attached: what redirects comes last.
-ATTACH_ORDER = ("redirect", "getsockopt", "sockops", "connect4")
+ATTACH_ORDER = ("redirect", "getsockopt", "sockops", "connect6", "connect4")
 
 _SOCKMAP_HOOKS = ("redirect",)
 
@@ -76,7 +75,6 @@ class Datapath:
 
     def load(self) -> None:
         """Adopt the pinned maps or make new ones, and load the programs. Raises `MerbridgeError`."""
-        raise_memlock_limit()
         specs = collection(self._settings)
         try:
             created = [name for name, spec in specs.maps.items() if self._open_or_create(name, spec)]
@@ -139,21 +137,24 @@ class Datapath:
     def _attach_hook(self, name: str, cgroup: int) -> None:
         program = self._programs[name]
         if name in _SOCKMAP_HOOKS:
-            attached = attach_sockmap(program, self._maps["sockets"])
+            link = attach_sockmap(program, self._maps["sockets"])
         else:
-            attached = attach_cgroup(program, cgroup)
-        if attached is not None:
-            self._held.enter_context(attached)
-            self._pin_over(self._pins.links / name, attached)
+            link = attach_cgroup(program, cgroup)
+        if link is None:
+            # No link on this kernel: the program is attached as long as the map lives. Its pin is for `status`.
+            self._pin_over(self._pins.programs / name, program.pin)
+        else:
+            self._held.enter_context(link)
+            self._pin_over(self._pins.links / name, link.pin)
 
-    def _pin_over(self, path: Path, link: Link) -> None:
-        """Pin the link, in one step instead of the one that is pinned there."""
+    def _pin_over(self, path: Path, pin: Callable[[Path], None]) -> None:
+        """Pin an object, in one step instead of the one that is pinned there."""
         if not path.exists():
-            self._pin(path, link.pin)
+            self._pin(path, pin)
             return
         aside = _aside(path)
         aside.unlink(missing_ok=True)
-        link.pin(aside)
+        pin(aside)
         aside.rename(path)
 
     def _pin(self, path: Path, pin: Callable[[Path], None]) -> None:

@@ -18,7 +18,7 @@ from pybpfasm.kernel.sys import umount
 MOUNT_SOURCE = "merbridge"
 
 # Hooks in the order in which they are detached: new connections first, what serves the old ones after.
-_DETACH_ORDER = ("connect4", "getsockopt", "sockops", "redirect")
+_DETACH_ORDER = ("connect4", "connect6", "getsockopt", "sockops", "redirect")
 
 # What the kernel itself puts into each bpf file system (CONFIG_BPF_PRELOAD).
 _KERNELS_OWN = {"maps.debug", "progs.debug"}
@@ -42,6 +42,11 @@ class Pins:
         """The folder of links, each by its program's name."""
         return self.root / "links"
 
+    @property
+    def programs(self) -> Path:
+        """The folder of programs that are attached without a link, each by its name."""
+        return self.root / "programs"
+
     def exist(self) -> bool:
         """Whether there is a datapath. Raises `MerbridgeError` where that cannot be seen."""
         try:
@@ -55,7 +60,7 @@ class Pins:
             ensure_bpffs(self.root, MOUNT_SOURCE)
         except BpfError as error:
             raise MerbridgeError(f"no bpf file system for the pins (--bpffs): {error}") from None
-        for folder in (self.maps, self.links):
+        for folder in self._folders():
             try:
                 folder.mkdir(mode=0o700, exist_ok=True)
             except OSError as error:
@@ -84,7 +89,7 @@ class Pins:
         """
         if self.in_use():
             return
-        for folder in (self.links, self.maps, self.root):
+        for folder in (*self._folders(), self.root):
             _remove_folder(folder)
         _unmount_ours(self.root)
 
@@ -114,8 +119,11 @@ class Pins:
         finally:
             os.close(descriptor)
 
+    def _folders(self) -> tuple[Path, ...]:
+        return (self.links, self.programs, self.maps)
+
     def _pinned(self) -> Iterator[Path]:
-        for folder in (self.links, self.maps):
+        for folder in self._folders():
             if folder.is_dir():
                 yield from folder.iterdir()
 
@@ -130,7 +138,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 def _detach_position(pin: Path) -> tuple[bool, int]:
     known = _DETACH_ORDER.index(pin.name) if pin.name in _DETACH_ORDER else len(_DETACH_ORDER)
-    return (pin.parent.name != "links", known)
+    return (pin.parent.name == "maps", known)
 
 
 def _unlink(pin: Path) -> None:

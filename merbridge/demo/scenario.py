@@ -112,7 +112,7 @@ def run_demo() -> int:
         report = scene.agent.status()
     print("\n".join(table(_HEADER, (outcome.row() for outcome in outcomes))))
     counters = report["counters"]
-    print(f"\nredirected {counters['redirected']}, spliced {counters['spliced']}; everything is taken down again")
+    print(f"\nredirected {counters['redirected']}, past TCP {counters['spliced']}; everything is taken down again")
     wrong = [outcome for outcome in outcomes if not outcome.as_expected]
     if wrong or report["problems"]:
         print(f"NOT as it should be: {len(wrong)} connections, problems: {report['problems'] or 'none'}")

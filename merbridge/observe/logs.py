@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 
@@ -23,9 +24,23 @@ def configure_log(level: str, format_: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_LineLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class _LineLogger:
+    """Writes lines to standard error; when its reader is gone they are lost, and the agent goes on."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        with suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = msg
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -15,7 +15,7 @@ from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
 from pybpfasm import be32
 from pybpfasm.errors import BpfError, KernelError
-from pybpfasm.kernel import Link, Map, TypedMap
+from pybpfasm.kernel import Descriptor, Link, Map, TypedMap, open_pin, program_info
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.types import ntohl
 
@@ -122,7 +122,7 @@ def _fill(name: str, map_: Map) -> MapReport:
 
 def _report(pins: Pins, maps: _PinnedMaps) -> Report:
     agent = _agent(maps)
-    hooks = [_hook(pins.links / name, name) for name in ATTACH_ORDER]
+    hooks = [_hook(pins, name) for name in ATTACH_ORDER]
     ztunnel = _ztunnel(maps)
     counters = _counters(maps)
     maps.entries(layouts.netns_info_map, "netns_info_map")
@@ -150,14 +150,24 @@ def _agent(maps: _PinnedMaps) -> state.AgentRecord | None:
     return records.get(state.AGENT) if records else None
 
 
-def _hook(path: Path, name: str) -> HookReport:
+def _hook(pins: Pins, name: str) -> HookReport:
     try:
-        with Link.open(path) as link:
+        with Link.open(pins.links / name) as link:
             info = link.info()
     except KernelError as error:
         _raise_without_privilege(error)
-        return HookReport(name, False, None, None, None)
+        return _hook_without_link(pins.programs / name, name)
     return HookReport(name, info.target != 0, info.id, info.program_id, info.target)
+
+
+def _hook_without_link(path: Path, name: str) -> HookReport:
+    """A program that the kernel attaches to a map without a link: it is attached as long as the map lives."""
+    try:
+        with Descriptor(open_pin(path)) as pinned:
+            return HookReport(name, True, None, program_info(pinned.fd).id, None)
+    except KernelError as error:
+        _raise_without_privilege(error)
+        return HookReport(name, False, None, None, None)
 
 
 def _raise_without_privilege(error: BpfError) -> None:

@@ -1,5 +1,6 @@
 """The difference between what is in the maps and what should be, made so: again and again the same way."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -43,11 +44,14 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
 
 
 def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> None:
+    # Where there is no room for all, the first of them get it, also from others that are there already.
+    size = map_.map.spec.max_entries
+    placed = dict(itertools.islice(wanted.items(), size))
+    refused = len(wanted) - len(placed)
     current = map_.items()
-    for key in current.keys() - wanted.keys():
+    for key in current.keys() - placed.keys():
         changes.removed += map_.delete(key)
-    refused = 0
-    for key, value in wanted.items():
+    for key, value in placed.items():
         if current.get(key) == value:
             continue
         try:
@@ -57,7 +61,7 @@ def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, s
         else:
             changes.written += 1
     if refused:
-        name, size = map_.map.spec.name, map_.map.spec.max_entries
+        name = map_.map.spec.name
         changes.problems.append(f"map {name} is full ({size} entries), {refused} more have no place: raise {setting}")
 
 

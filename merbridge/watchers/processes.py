@@ -75,6 +75,8 @@ def netns_id(pid: int, proc: Path) -> NetnsId | None:
         return None
     except PermissionError:
         raise MerbridgeError(f"{path}: permission denied: {_NEEDS_PTRACE}") from None
+    except OSError as err:
+        raise MerbridgeError(f"{path}: cannot look: {err.strerror}: see --proc") from None
     return NetnsId(status.st_dev, status.st_ino)
 
 

@@ -60,6 +60,9 @@ def compile_collection(
 
 
 def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
+    if not isinstance(program, Program):
+        name = getattr(program, "__name__", "this")  # type: ignore[unreachable]  # callers may lack a type checker
+        raise BpfError(f"{name} is no program: decorate it with the hook that it is for, such as @bpf.connect4")
     function = _lowered(program, lowering)
     order = simplify(function)
     emitter = Emitter(function, order, allocate(function, order))

@@ -123,6 +123,7 @@ class Calls:
         from pybpfasm.compiler.lowering import Frame
 
         self._lowering.frames.append(Frame(source, returns, names))
+        self._lowering.names.visit(source.function)
         try:
             self._lowering.statements.function(source)
         finally:

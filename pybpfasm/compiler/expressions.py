@@ -207,8 +207,10 @@ class Expressions:
                 return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
             case Constant(value=MapDeclaration() as declaration) if _is_method(type(declaration), node.attr):
                 return BoundMethod(declaration, node.attr)
-            case Constant(value=ModuleType() | type() as namespace) if hasattr(namespace, node.attr):
-                return self._lowering.names.constant(node, node.attr, getattr(namespace, node.attr))
+            case Constant(value=ModuleType() as module) if hasattr(module, node.attr):
+                return self._lowering.names.constant(node, node.attr, getattr(module, node.attr))
+            case Constant(value=type() as class_) if hasattr(class_, node.attr):
+                return self._lowering.names.member(node, node.attr, getattr(class_, node.attr))
             case Constant(value=constant) if hasattr(constant, node.attr):
                 reason = f"a program cannot read attributes of this {describe(owner)}: keep the value in a constant"
                 self._lowering.fail(node, reason)

@@ -2,7 +2,7 @@
 
 import ast
 import difflib
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 import attrs
 
@@ -74,18 +74,18 @@ class Memory:
         if field.width == 8 and _is_socket(annotation):
             register = self._load(pointer.register, field.offset, 8, node)
             return Pointer(register, Sock, field.nullable)
-        elements = getattr(annotation, "__args__", None) if getattr(annotation, "__origin__", None) is tuple else None
-        if elements:
-            type_ = value_type(elements[0])
-            assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
-            return Elements(pointer.register, field.offset, field.width, len(elements), type_)
-        type_ = value_type(annotation)
+        type_ = value_type(get_args(annotation)[0] if field.count else annotation)
         assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
+        if field.count:
+            name = f"{target_name(pointer.target)}.{node.attr}"
+            return Elements(pointer.register, field.offset, field.width, field.count, type_, field.writable, name)
         return self._number(self._load(pointer.register, field.offset, field.width, node), type_, node)
 
     def write_context(self, node: ast.Attribute, pointer: Pointer, value_node: ast.AST, value: Value) -> None:
         """Assign a context's field: always a register, as kernels before 6.4 take no immediate here (f37a8cb84cce)."""
         field, annotation = self.context_field(node, pointer, write=True)
+        if field.count:
+            self._lowering.fail(node, f"this is an array of {field.count}: assign its elements, {node.attr}[0] = …")
         type_ = value_type(annotation)
         operand = self.fitting(value_node, value, type_, f"{target_name(pointer.target)}.{node.attr}")
         source = self._lowering.expressions.in_register(operand, node)
@@ -93,10 +93,22 @@ class Memory:
 
     def element(self, node: ast.AST, elements: Elements, index: int) -> Value:
         """The value of an array's element."""
+        offset = self._element_offset(node, elements, index)
+        return self._number(self._load(elements.base, offset, elements.width, node), elements.type, node)
+
+    def write_element(self, node: ast.AST, elements: Elements, index: int, value_node: ast.AST, value: Value) -> None:
+        """Assign an array's element, from a register as `write_context` does."""
+        if not elements.writable:
+            self._lowering.fail(node, f"{elements.name} cannot be assigned")
+        offset = self._element_offset(node, elements, index)
+        operand = self.fitting(value_node, value, elements.type, f"{elements.name}[{index}]")
+        source = self._lowering.expressions.in_register(operand, node)
+        self._store(elements.base, offset, elements.width, source, self._lowering.location(node))
+
+    def _element_offset(self, node: ast.AST, elements: Elements, index: int) -> int:
         if not 0 <= index < elements.count:
             self._lowering.fail(node, f"index {index} is outside the array's {elements.count} elements")
-        offset = elements.offset + index * elements.width
-        return self._number(self._load(elements.base, offset, elements.width, node), elements.type, node)
+        return elements.offset + index * elements.width
 
     def read(self, place: Place, node: ast.AST) -> Value:
         """The number at a place; a struct stays where it is."""

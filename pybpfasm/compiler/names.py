@@ -2,7 +2,7 @@
 
 import ast
 import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +39,21 @@ class NameResolver:
             self._lowering.fail(node, f"`{node.id}` has no value yet")
         return self.constant(node, node.id, self._outer(node))
 
+    def visit(self, function: Callable[..., Any]) -> None:
+        """Note the constants that a function refers to, on whatever path."""
+        named = {*function.__code__.co_names, *function.__code__.co_freevars}
+        self.used_constants |= named & self._constants.keys()
+
     def constant(self, node: ast.AST, name: str, value: Any) -> Constant:
-        """A Python object that the program refers to as `name`."""
+        """A Python object of a module or a closure that the program refers to as `name`."""
+        if name in self._constants and not isinstance(value, MapDeclaration | ModuleType) and not callable(value):
+            return Constant(self._constants[name])
+        return self.member(node, name, value)
+
+    def member(self, node: ast.AST, name: str, value: Any) -> Constant:
+        """A Python object that has the name for itself, such as an enum's member: nothing is put in its place."""
         if isinstance(value, MapDeclaration):
             self._declare(node, name, value)
-        elif name in self._constants and not (callable(value) or isinstance(value, ModuleType)):
-            self.used_constants.add(name)
-            value = self._constants[name]
         return Constant(value)
 
     def map_spec(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapSpec:

@@ -11,6 +11,7 @@ from pybpfasm.compiler.expressions import first_line
 from pybpfasm.compiler.returns import FromProgram
 from pybpfasm.compiler.values import (
     Constant,
+    Elements,
     Place,
     Pointer,
     Scalar,
@@ -62,6 +63,7 @@ class Statements:
 
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
+        self._lowering.names.visit(source.function)
         self.check_parameters(source)
         parameters = source.tree.args.args
         wanted = target_name(context.target)
@@ -184,8 +186,18 @@ class Statements:
                 self._bind(target, value_node, value, declared)
             case ast.Attribute() if declared is None:
                 self._assign_field(target, value_node, value)
+            case ast.Subscript() if declared is None:
+                self._assign_element(target, value_node, value)
             case _:
                 lowering.fail(target, "assign to a name or to a field")
+
+    def _assign_element(self, target: ast.Subscript, value_node: ast.AST, value: Value) -> None:
+        lowering = self._lowering
+        owner = lowering.expressions.value(target.value)
+        index = lowering.expressions.constant(target.slice)
+        if not isinstance(owner, Elements) or not isinstance(index, int):
+            lowering.fail(target, f"{describe(owner)} cannot be indexed here")
+        lowering.memory.write_element(target, owner, index, value_node, value)
 
     def _assign_field(self, target: ast.Attribute, value_node: ast.AST, value: Value) -> None:
         self._write_field(target, self._lowering.expressions.value(target.value), value_node, value)

@@ -62,13 +62,15 @@ class Place:
 
 @attrs.frozen
 class Elements:
-    """An array of equal fields in a context, to be indexed by a constant."""
+    """An array of equal fields in a context, to be indexed by a constant; `name` is what messages call it."""
 
     base: Register
     offset: int
     width: int
     count: int
     type: IntType | NetworkType
+    writable: bool
+    name: str
 
 
 @attrs.frozen

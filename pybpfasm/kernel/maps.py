@@ -1,6 +1,7 @@
 """Maps in the kernel: create, open from a pin, read and write entries."""
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -14,7 +15,7 @@ from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import MapInfo, map_info
 from pybpfasm.kernel.pins import open_pin, pin
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import Struct, pack, unpack
+from pybpfasm.lang.types import LayoutError, Struct, pack, unpack
 from pybpfasm.spec import MapSpec
 from pybpfasm.uapi import Command, MapType
 
@@ -24,8 +25,13 @@ V = TypeVar("V", bound=Struct)
 # Object names in the kernel: 15 characters and a zero (BPF_OBJ_NAME_LEN).
 NAME_BYTES = 15
 
+_OBJECT_NAME = re.compile(r"[A-Za-z0-9_.]+")
+
 # Map types whose keys and values the kernel will not take BTF for (their map_check_btf refuses it).
 _WITHOUT_BTF = {MapType.SOCKHASH}
+
+
+_PER_CPU = {MapType.PERCPU_ARRAY, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH, MapType.PERCPU_CGROUP_STORAGE}
 
 
 class ShapeError(BpfError):
@@ -91,10 +97,13 @@ class Map(Descriptor):
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value at `key`, or None."""
+        self._check_plain("lookup_per_cpu")
         return self._lookup(key, self.spec.value.size)
 
     def lookup_per_cpu(self, key: bytes) -> list[bytes] | None:
         """The value at `key` on each possible CPU, for a per-CPU map, or None."""
+        if self.spec.type not in _PER_CPU:
+            raise BpfError(f"map {self.spec.name} has one value for all CPUs: use lookup")
         size = self.spec.value.size
         stride = -(-size // 8) * 8
         data = self._lookup(key, stride * possible_cpus())
@@ -102,7 +111,9 @@ class Map(Descriptor):
 
     def update(self, key: bytes, value: bytes, flags: int = 0) -> None:
         """Set the value at `key`. Raises `MapFullError` if the map is full."""
-        held, content = sys.buffer(key), sys.buffer(value)
+        self._check_plain("lookup_per_cpu; only programs can write it")
+        _check_size(f"a value of map {self.spec.name}", value, self.spec.value.size)
+        held, content = self._key(key), sys.buffer(value)
         attempted = f"update map {self.spec.name}"
         try:
             self._element(Command.MAP_UPDATE_ELEM, attempted, held, content, flags)
@@ -114,7 +125,7 @@ class Map(Descriptor):
 
     def delete(self, key: bytes) -> bool:
         """Remove the entry at `key`; False if there was none."""
-        return self._found(Command.MAP_DELETE_ELEM, "delete from", sys.buffer(key), sys.NULL)
+        return self._found(Command.MAP_DELETE_ELEM, "delete from", self._key(key), sys.NULL)
 
     def keys(self) -> Iterator[bytes]:
         """The keys. Entries that come or go meanwhile may be missed or seen twice; the walk always ends."""
@@ -129,8 +140,17 @@ class Map(Descriptor):
 
     def _lookup(self, key: bytes, size: int) -> bytes | None:
         value = sys.buffer(size)
-        found = self._found(Command.MAP_LOOKUP_ELEM, "look up", sys.buffer(key), value)
+        found = self._found(Command.MAP_LOOKUP_ELEM, "look up", self._key(key), value)
         return sys.contents(value) if found else None
+
+    def _key(self, key: bytes) -> Any:
+        _check_size(f"a key of map {self.spec.name}", key, self.spec.key.size)
+        return sys.buffer(key)
+
+    def _check_plain(self, instead: str) -> None:
+        # The kernel reads and writes a value for each CPU here, far beyond a buffer for one.
+        if self.spec.type in _PER_CPU:
+            raise BpfError(f"map {self.spec.name} has a value for each CPU: use {instead}")
 
     def _found(self, command: Command, attempted: str, key: Any, value: Any) -> bool:
         try:
@@ -184,13 +204,26 @@ class TypedMap(Generic[K, V]):
 
 
 def possible_cpus() -> int:
-    """How many CPUs this kernel may ever have, as /sys/devices/system/cpu/possible lists them (`0-3,8`)."""
-    listed = Path("/sys/devices/system/cpu/possible").read_text().strip()
-    return max(int(part.split("-")[-1]) for part in listed.split(",")) + 1
+    """How many CPUs this kernel may ever have."""
+    return count_cpus(Path("/sys/devices/system/cpu/possible").read_text())
+
+
+def count_cpus(listed: str) -> int:
+    """How many CPUs a list such as `0-3,8` names: 5."""
+    ranges = [part.split("-") for part in listed.strip().split(",")]
+    return sum(int(each[-1]) - int(each[0]) + 1 for each in ranges)
+
+
+def _check_size(what: str, data: bytes, size: int) -> None:
+    # The kernel reads as many bytes as the map's definition says, whatever we hand over.
+    if len(data) != size:
+        raise LayoutError(f"{what} takes {size} bytes, not {len(data)}")
 
 
 def object_name(name: str) -> bytes:
-    """A name as the kernel stores it, cut to what it keeps."""
+    """A name as the kernel stores it, cut to what it keeps. Raises `BpfError` for characters that it refuses."""
+    if not _OBJECT_NAME.fullmatch(name):
+        raise BpfError(f"{name!r} is no name for a map or a program: letters, digits, `_` and `.` are possible")
     return name.encode()[:NAME_BYTES]
 
 

@@ -1,9 +1,10 @@
 """Pins: names in a bpf file system that keep kernel objects alive when no process holds them."""
 
+import errno
 import os
 from pathlib import Path
 
-from pybpfasm.errors import BpfError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.uapi import Command
 
@@ -14,7 +15,9 @@ _BPF_FS_MAGIC = 0xCAFE4A11
 
 
 def pin(fd: int, path: Path) -> None:
-    """Give the object behind `fd` a name. Raises `KernelError`: EEXIST if the name is taken."""
+    """Give the object behind `fd` a name in a bpf file system. Raises `KernelError`: EEXIST if the name is taken."""
+    if path.parent.is_dir() and not is_bpffs(path.parent):
+        raise KernelError(errno.EPERM, f"cannot pin {path}: {path.parent} is not in a bpf file system")
     name = sys.buffer(os.fsencode(path) + b"\0")
     sys.bpf(Command.OBJ_PIN, sys.new("obj", pathname=sys.address(name), bpf_fd=fd), f"pin {path}")
 
@@ -37,7 +40,7 @@ def ensure_bpffs(path: Path, source: str = "bpf") -> None:
     the mount in /proc/mounts. Raises `BpfError` for a directory with files in it, `KernelError` without the privilege.
     """
     existing = path
-    while not existing.exists():
+    while not os.path.exists(existing):
         existing = existing.parent
     if not is_bpffs(existing):
         _mount(DEFAULT_MOUNT if path.is_relative_to(DEFAULT_MOUNT) else path, source)

@@ -4,7 +4,7 @@ import errno
 import os
 import struct
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import ProgramInfo, program_info
 from pybpfasm.kernel.maps import Map, load_btf, object_name
+from pybpfasm.kernel.pins import pin
 from pybpfasm.kernel.verifier import rejection
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import Command
@@ -55,6 +56,10 @@ class Program(Descriptor):
     def info(self) -> ProgramInfo:
         """What the kernel says of the program."""
         return program_info(self.fd)
+
+    def pin(self, path: Path) -> None:
+        """Keep the program alive under a name."""
+        pin(self.fd, path)
 
 
 @attrs.frozen

@@ -25,6 +25,8 @@ NULL: Any = ffi.NULL
 # __NR_bpf from arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 
+_COUNTED_AS_LOCKED = (Command.MAP_CREATE, Command.PROG_LOAD, Command.BTF_LOAD)
+
 _CAPABILITIES = "it needs root, or CAP_BPF and CAP_NET_ADMIN"
 
 _HINTS = {
@@ -84,7 +86,8 @@ def contents(pointer: Any) -> bytes:
 def bpf(command: Command, attributes: Any, attempted: str) -> int:
     """bpf(2) with a structure from `new`; returns what the kernel returned.
 
-    A program load that the kernel interrupts (EAGAIN) is tried again. `attempted` completes "cannot …" in the error.
+    A program load that the kernel interrupts (EAGAIN) is tried again, and what fails for RLIMIT_MEMLOCK, with the limit
+    lifted. `attempted` completes "cannot …" in the error.
     """
     machine = platform.machine()
     if machine not in _BPF_SYSCALL:
@@ -98,20 +101,26 @@ def bpf(command: Command, attributes: Any, attempted: str) -> int:
         )
         if result >= 0:
             return int(result)
-        if ffi.errno != errno.EAGAIN:
+        number = ffi.errno
+        memlock = number == errno.EPERM and command in _COUNTED_AS_LOCKED and _raise_memlock_limit()
+        if number != errno.EAGAIN and not memlock:
             break
-    raise failure(ffi.errno, attempted)
+    raise failure(number, attempted)
 
 
-def raise_memlock_limit() -> None:
-    """Lift RLIMIT_MEMLOCK, against which kernels before 5.11 count maps and programs.
+def _raise_memlock_limit() -> bool:
+    """Lift RLIMIT_MEMLOCK, against which kernels before 5.11 count maps and programs; False if that changes nothing.
 
-    Without the privilege nothing happens: the load that then fails says why.
+    They say EPERM when it is reached, as they do without the privilege.
     """
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK) == unlimited:
+        return False
     try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
     except (ValueError, OSError):
-        return
+        return False
+    return True
 
 
 def setns(fd: int, nstype: int = 0) -> None:

@@ -15,16 +15,20 @@ T = TypeVar("T", bound=Struct)
 
 @attrs.frozen
 class ContextField:
-    """Where a context's field lies and how it may be accessed; offset and width in bytes."""
+    """Where a context's field lies and how it may be accessed; offset and width in bytes.
+
+    With a `count` it is an array of so many, each `width` wide.
+    """
 
     offset: int
     width: int = 4
     writable: bool = False
     nullable: bool = False
+    count: int = 0
 
 
-def _field(offset: int, *, width: int = 4, writable: bool = False, nullable: bool = False) -> Any:
-    return ContextField(offset, width, writable, nullable)
+def _field(offset: int, *, width: int = 4, writable: bool = False, nullable: bool = False, count: int = 0) -> Any:
+    return ContextField(offset, width, writable, nullable, count)
 
 
 class Context:
@@ -50,12 +54,16 @@ class Sock(Context):
 
 
 class SockAddr(Context):
-    """struct bpf_sock_addr: a connect(2) that is about to happen, and the address it goes to."""
+    """struct bpf_sock_addr: a connect(2) that is about to happen, and the address it goes to.
+
+    `user_ip6` is the address in four words; a v4-mapped one has the IPv4 address in the last.
+    """
 
     uapi = "bpf_sock_addr"
 
     user_family: u32 = _field(0)
     user_ip4: be32 = _field(4, writable=True)
+    user_ip6: list[be32] = _field(8, writable=True, count=4)
     user_port: be16 = _field(24, writable=True)
     family: u32 = _field(28)
     type: u32 = _field(32)
@@ -72,7 +80,7 @@ class SockOps(Context):
     uapi = "bpf_sock_ops"
 
     op: u32 = _field(0)
-    args: tuple[u32, u32, u32, u32] = _field(4)
+    args: list[u32] = _field(4, count=4)
     family: u32 = _field(20)
     remote_ip4: be32 = _field(24)
     local_ip4: be32 = _field(28)

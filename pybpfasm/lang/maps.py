@@ -20,6 +20,8 @@ BPF_NOEXIST = 1
 BPF_EXIST = 2
 BPF_F_NO_PREALLOC = 1
 
+_COOKIE_BYTES = 8
+
 
 class OutsideProgramError(BpfError, TypeError):
     """Something that only a BPF program can do was called from ordinary Python."""
@@ -103,9 +105,22 @@ class PerCpuArray(_Entries[K, V]):
 
 
 class SockHash(MapDeclaration[K, V]):
-    """BPF_MAP_TYPE_SOCKHASH: sockets by key. Its value, for user space, is the socket's cookie."""
+    """BPF_MAP_TYPE_SOCKHASH: sockets by key. Its value, for user space, is the socket's cookie: a struct of 8 bytes."""
 
     type = MapType.SOCKHASH
+
+    def delete(self, key: K) -> int:
+        """Take the socket at `key` out: 0, or -ENOENT. Bytes that were redirected to it and not read are lost."""
+        only_in_program("delete")
+
+    def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
+        """The map to create, as for others."""
+        spec = super().spec(name, max_entries=max_entries)
+        if spec.value.size != _COOKIE_BYTES:
+            raise BpfError(
+                f"the value of a SOCKHASH is a socket's cookie, {_COOKIE_BYTES} bytes, not {spec.value.size}"
+            )
+        return spec
 
 
 class SkStorage(MapDeclaration[K, V]):

@@ -24,6 +24,7 @@ class ProgramKind:
 
 
 CONNECT4 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, SockAddr, range(2))
+CONNECT6 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT, SockAddr, range(2))
 GETSOCKOPT = ProgramKind(ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_GETSOCKOPT, Sockopt, range(2))
 SOCK_OPS = ProgramKind(ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS, SockOps, range(2))
 SK_MSG = ProgramKind(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, SkMsg, range(2))
@@ -45,6 +46,11 @@ class Program(Generic[C]):
 def connect4(function: Callable[[SockAddr], int]) -> Program[SockAddr]:
     """cgroup/connect4: runs when a socket connects to an IPv4 address. Return 1 to go on, 0 to refuse with EPERM."""
     return Program(CONNECT4, function)
+
+
+def connect6(function: Callable[[SockAddr], int]) -> Program[SockAddr]:
+    """cgroup/connect6: the same for AF_INET6 sockets, also to v4-mapped addresses. Return 1 to go on, 0 to refuse."""
+    return Program(CONNECT6, function)
 
 
 def getsockopt(function: Callable[[Sockopt], int]) -> Program[Sockopt]:

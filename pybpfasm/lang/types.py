@@ -4,6 +4,7 @@ They serve three readers alike: the type checker, the compiler, and Python code 
 """
 
 import ipaddress
+import operator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, dataclass_transform, final, get_type_hints
 
 import attrs
@@ -264,8 +265,8 @@ def pack(annotation: Any, value: Any) -> bytes:
     match type_:
         case IntType():
             try:
-                return int(value).to_bytes(type_.size, "little", signed=type_.signed)
-            except (OverflowError, ValueError, TypeError):
+                return operator.index(value).to_bytes(type_.size, "little", signed=type_.signed)
+            except (OverflowError, TypeError):
                 raise LayoutError(f"{value!r} does not fit {type_}") from None
         case CharsType():
             if not isinstance(value, bytes) or len(value) > type_.size:

@@ -41,6 +41,7 @@ def test_defaults() -> None:
         ztunnel_namespace="istio-system",
         max_pods=4096,
         max_connections=65536,
+        splice="to-ztunnel",
     )
 
 
@@ -48,7 +49,7 @@ def test_table_and_values_agree() -> None:
     """Each setting has its field, and its parser and its default give that field's type."""
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
-    samples = {"log-level": "debug", "log-format": "json"}
+    samples = {"log-level": "debug", "log-format": "json", "splice": "off"}
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)

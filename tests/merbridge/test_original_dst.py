@@ -405,10 +405,6 @@ def test_unrelated_server_with_ztunnels_address_is_not_confused(
     cluster.node.remove_pod(double)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a pod that uses another's address in a namespace of its own overwrites the other's entry in original_dst",
-)
 def test_pod_with_a_foreign_address_cannot_take_over_a_connection(
     cluster: Cluster, app: PodSockets, ztunnel: PodSockets
 ) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from cluster import NODE_NAME, ROOT, Cluster
 
+from merbridge.datapath.datapath import ATTACH_ORDER
+
 # Runs `merbridge` commands, each in a fork of one process in which everything is imported. Each job is one JSON line:
 # the arguments, and the number of the bpf() call at which to fail (an errno) or to be killed (null). `run` ends where
 # its loop would begin. The answer is one JSON line.
@@ -129,19 +131,22 @@ def test_first_start_that_fails_leaves_nothing(cluster: Cluster, commands: Comma
     """Whichever bpf() call of a first start fails, the agent ends with one line and nothing of it stays."""
     calls = commands.calls_of_start()
     commands.cleanup()
-    survived = []
+    survived = {}
     for call in range(1, calls + 1, 2):
         status, lines = commands.start(call=call, errno=EINVAL)
         if status == 0:
-            survived.append(call)
+            survived[call] = lines
             commands.cleanup()
             continue
         assert (status, len(lines)) == (1, 2), (call, lines)
         assert lines[0].startswith("merbridge run: "), lines
         assert "cannot " in lines[0], lines
         assert is_gone(cluster), (call, lines, os.listdir(cluster.bpffs))
-    # Attaching to the SOCKHASH by link has another way to fall back on, for kernels before 6.10.
-    assert len(survived) <= 1
+    # Attaching to the SOCKHASH by link has another way to fall back on, for kernels before 6.10. What is kept for
+    # `status` comes last, when everything works: that it failed is told, and it is tried again.
+    told = [call for call, lines in survived.items() if any("record_failed" in line for line in lines)]
+    assert len(survived) - len(told) <= 1
+    assert told == [call for call in survived if call > calls - 2]
 
 
 def test_first_start_killed_at_any_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
@@ -154,7 +159,7 @@ def test_first_start_killed_at_any_call_is_made_good(cluster: Cluster, commands:
             status, lines = commands.start()
             assert status == 0, (call, lines)
             report = commands.status()
-            assert [hook["attached"] for hook in report["hooks"]] == [True] * 4, call
+            assert [hook["attached"] for hook in report["hooks"]] == [True] * len(ATTACH_ORDER), call
             assert len(report["problems"]) == 1, report["problems"]  # that no agent runs
         commands.cleanup()
         assert is_gone(cluster), call

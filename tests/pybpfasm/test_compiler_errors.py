@@ -137,7 +137,7 @@ RULES = [
     (
         "ctx.protocol = 6",
         "ctx.protocol = 6 | ctx",
-        "SockAddr.protocol cannot be assigned; these can be: user_ip4, user_port",
+        "SockAddr.protocol cannot be assigned; these can be: user_ip4, user_ip6, user_port",
     ),
     ("ctx.sk.mark = 6", "ctx.sk.mark = 6 | ctx", "Sock.mark cannot be assigned"),
     ("x = Stat(a=1)", "x = Stat(a=1) | Stat", "Stat lacks b"),
@@ -360,7 +360,7 @@ RULES = [
     ("x = y = 1", "x = y = 1", "`x = y = 1` is not supported in a BPF program: assign to one name at a time"),
     ("x: u64", "x: u64", "`x: u64` is not supported in a BPF program: give it its value where it is declared"),
     ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "assign to a name or to a field"),
-    ("stats[1] = 5", "stats[1] = 5 | stats", "assign to a name or to a field"),
+    ("stats[1] = 5", "stats[1] = 5 | stats", "HashMap cannot be indexed here"),
     ("stats[1] += 5", "stats[1] += 5 | stats", "assign to a name or to a field"),
     ("x = stats[1]", "x = stats[1] | stats", "HashMap cannot be indexed here"),
     ("WORDS.x = 1", "WORDS.x = 1 | WORDS", "str has no fields"),

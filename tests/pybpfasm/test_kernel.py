@@ -491,7 +491,6 @@ spec = ProgramSpec("accept", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INE
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-kernel.raise_memlock_limit()
 for attempt in (lambda: Map.create(pairs), lambda: Program.load(spec, {{}}), lambda: kernel.mount("bpf", "/tmp", "bpf"),
                 lambda: kernel.unshare(kernel.CLONE_NEWNET)):
     try:

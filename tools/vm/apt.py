@@ -62,19 +62,21 @@ class Suite:
         return found[1] if found else ""
 
     def unpack(self, packages: list[str], workspace: Path, target: Path) -> None:
-        """Download packages into `workspace` and unpack them below `target`; raises VmError when that fails."""
-        what = f"download {', '.join(packages)} of Debian {self.name}"
+        """Download packages into `workspace` and unpack them below `target`; raises VmError when that fails.
+
+        base-files comes first: it makes /bin, /lib and their like a link each.
+        """
+        what = f"download {', '.join(packages[:3])}{' …' if packages[3:] else ''} of Debian {self.name}"
         self._apt("apt-get", "-qq", "download", *packages, attempted=what, directory=workspace)
-        for archive in sorted(workspace.glob("*.deb")):
+        for archive in sorted(workspace.glob("*.deb"), key=lambda path: not path.name.startswith("base-files_")):
             run_program("dpkg", "-x", str(archive), str(target), attempted=f"unpack {archive.name}")
             archive.unlink()
 
     def with_dependencies(self, packages: list[str]) -> list[str]:
-        """The packages and all that they need to be installed, base-files first: it makes /bin, /lib a link each."""
+        """The packages, base-files, and all that they need to be installed."""
         attempted = f"choose packages of Debian {self.name}"
         plan = self._apt("apt-get", "-s", "install", "base-files", *packages, attempted=attempted)
-        names = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
-        return sorted(names, key=lambda name: name != "base-files")
+        return re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
 
     def _apt(self, *command: str, attempted: str, directory: Path | None = None) -> str:
         program, *arguments = command

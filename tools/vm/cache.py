@@ -18,7 +18,7 @@ import attrs
 from tools.vm.errors import VmError
 
 CACHE_VARIABLE = "MERBRIDGE_VM_CACHE"
-KEEP_IMAGES_SECONDS = 14 * 86400
+KEEP_IMAGES_SECONDS = 3 * 86400
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class Cache:
             os.close(holder)
 
     def remove_unused(self, folder: str) -> None:
-        """Remove entries of a folder that no run has used for two weeks."""
+        """Remove entries of a folder that no run has used for three days."""
         for path in (self.directory / folder).glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > KEEP_IMAGES_SECONDS:

@@ -1,4 +1,4 @@
-"""The command line: `python -m tools.vm --kernel trixie -- pytest tests`."""
+"""The command line: `python -m tools.vm --kernel trixie -- python -m pytest tests`."""
 
 import argparse
 import contextlib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tools.vm.acceleration import kvm_works
 from tools.vm.cache import Cache
+from tools.vm.debian_root import debian_root_image
 from tools.vm.errors import VmError
 from tools.vm.job_image import Job
 from tools.vm.kernel import MATRIX, SERIES, find_kernel
@@ -67,6 +68,8 @@ def _run(options: argparse.Namespace) -> int:
     machine = MACHINES[options.arch or native_architecture()]
     for program in (machine.qemu, "mke2fs", "debugfs", "setpriv"):  # before anything is downloaded or built
         find_program(program)
+    if options.results is not None:
+        _create(options.results)
     cache = Cache.from_environment()
     kvm = options.accel == "kvm" or (options.accel == "auto" and kvm_works(machine, cache))
     if len(kernels) > 1:
@@ -92,12 +95,17 @@ def _prepare(options: argparse.Namespace, kernel: str, machine: Machine, kvm: bo
     )
 
 
+def _create(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VmError(f"cannot create --results {results}: {error.strerror}") from None
+
+
 def _root_image(machine: Machine, cache: Cache) -> Path:
     if machine.is_native:
         return native_root_image(cache)
-    raise VmError(
-        f"no root image for {machine.architecture} on this machine yet: choose --arch {native_architecture()}"
-    )
+    return debian_root_image(machine, cache)
 
 
 def _variables(given: Sequence[str]) -> dict[str, str]:

@@ -41,6 +41,8 @@ def find_kernel(name: str, modules: Path | None, machine: Machine, cache: Cache)
         if modules is not None:
             raise VmError(f"--modules goes with the path of a kernel image; {name} brings its own modules")
         return _debian_kernel(suite, machine, cache)
+    if modules is not None and not modules.is_dir():
+        raise VmError(f"--modules {modules}: no such directory; give the one that holds kernel/, as in /lib/modules/…")
     if Path(name).is_file():
         return Kernel(Path(name).name, Path(name).absolute(), modules)
     known = ", ".join(f"{suite} ({series})" for suite, series in SERIES.items())

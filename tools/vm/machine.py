@@ -29,8 +29,10 @@ class Machine:
         return os.uname().machine == self.linux_name
 
 
-# QEMU 7.2 without KVM corrupts its guest when it emulates two CPUs or cmpxchg16b: both are off. Without rdrand the
-# kernel has no random numbers when Python starts as the first process, and Python ends.
+# QEMU 7.2 without KVM corrupts its guest when it emulates two CPUs or cmpxchg16b: both are off. Without cmpxchg16b,
+# kmalloc_nolock of newer kernels gives memory from caches with debugging only (seen on 7.2: no socket storage for BPF
+# programs): F is the cheapest kind. Without rdrand the kernel has no random numbers when Python starts as the first
+# process, and Python ends.
 AMD64 = Machine(
     architecture="amd64",
     linux_name="x86_64",

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from tools.vm.errors import VmError
@@ -35,9 +34,7 @@ def find_program(name: str) -> str:
     return found
 
 
-def run_program(
-    *command: str, attempted: str, directory: Path | None = None, environment: Mapping[str, str] | None = None
-) -> str:
+def run_program(*command: str, attempted: str, directory: Path | None = None) -> str:
     """What a program prints; raises VmError with `attempted` and the program's own last words when it fails."""
     result = subprocess.run(
         [find_program(command[0]), *command[1:]],
@@ -46,7 +43,7 @@ def run_program(
         text=True,
         errors="replace",
         cwd=directory,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": search_path()},
         check=False,
     )
     if result.returncode:

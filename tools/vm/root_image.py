@@ -35,7 +35,7 @@ FILES = (
     "dd",
 )
 SYSTEM = ("mount", "umount", "id", "uname", "dmesg", "sysctl", "ps", "kill", "unshare", "nsenter", "ip", "tc", "ss")
-TOOLS = (*SHELL, *FILES, *SYSTEM, "haproxy")
+TOOLS = (*SHELL, *FILES, *SYSTEM, "haproxy", "bpftool")
 NOT_IN_GUEST = {"test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo", "tkinter", "site-packages"}
 FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "root", "vm", "etc", "usr/bin", "usr/sbin", "usr/lib")
 ETC = {
@@ -68,7 +68,7 @@ class Stage:
         self.top = top
         self._real_folders = {Path("/")}
         for folder in FOLDERS:
-            (top / folder).mkdir(parents=True)
+            (top / folder).mkdir(parents=True, exist_ok=True)
         for name, text in ETC.items():
             (top / "etc" / name).write_text(text)
         (top / "tmp").chmod(0o1777)
