@@ -10,7 +10,6 @@ from programs.maps import (
     ZTUNNEL,
     Count,
     PodInfo,
-    Ztunnel,
     cgroup_info_map,
     netns_info_map,
     settings,
@@ -55,19 +54,25 @@ def stays_in_pod(to: be32, pod: PodInfo) -> bool:
 
 
 @bpf.inline
-def original_kept(ctx: SockAddr, to: be32, pod: PodInfo, ztunnel: Ztunnel) -> bool:
-    """Keep on the socket where the connection was meant to go, and what `sockops` has to know of both sides."""
+def address_instead(ctx: SockAddr, to: be32, pod: PodInfo) -> be32:
+    """ztunnel's address; what `sockops` has to know of the connection is kept on the socket. ANY: to be refused."""
+    ztunnel = settings.lookup(ZTUNNEL)
+    if ztunnel is None:
+        count(Count.REFUSED_NO_ZTUNNEL)
+        return ANY
+    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
+        return to  # redirected already, by a datapath whose program runs before this one
     state = socket_state.get_or_create(ctx.sk)
     if state is None:
         count(Count.REFUSED_NO_MEMORY)
-        return False
+        return ANY
     state.original.ip4 = to
     state.original.port = ctx.user_port
     state.pod_ip4 = pod.ip4
     state.ztunnel_ip4 = ztunnel.ip4
     state.ztunnel_netns = ztunnel.netns_cookie
     count(Count.REDIRECTED)
-    return True
+    return ztunnel.ip4
 
 
 @bpf.connect4
@@ -76,18 +81,12 @@ def connect4(ctx: SockAddr) -> int:
     pod = caller_in_mesh(ctx)
     if pod is None:
         return PASS
-    to = ctx.user_ip4
-    if stays_in_pod(to, pod):
+    if stays_in_pod(ctx.user_ip4, pod):
         return PASS
-    ztunnel = settings.lookup(ZTUNNEL)
-    if ztunnel is None:
-        count(Count.REFUSED_NO_ZTUNNEL)
+    instead = address_instead(ctx, ctx.user_ip4, pod)
+    if instead == ANY:
         return REFUSE
-    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
-        return PASS  # redirected already, by a datapath whose program runs before this one
-    if not original_kept(ctx, to, pod, ztunnel):
-        return REFUSE
-    ctx.user_ip4 = ztunnel.ip4
+    ctx.user_ip4 = instead
     ctx.user_port = htons(OUT_PORT)
     return PASS
 
@@ -99,6 +98,12 @@ def stays_local(ctx: SockAddr) -> bool:
     return upper_is_zero and ntohl(ctx.user_ip6[3]) <= 1
 
 
+@bpf.inline
+def is_v4_mapped(ctx: SockAddr) -> bool:
+    """Whether the destination is ::ffff:a.b.c.d; its last word is the IPv4 address."""
+    return ctx.user_ip6[0] == ANY and ctx.user_ip6[1] == ANY and ctx.user_ip6[2] == V4_MAPPED
+
+
 @bpf.connect6
 def connect6(ctx: SockAddr) -> int:
     """A connection of an AF_INET6 socket: to a v4-mapped address as by connect4; IPv6 itself is not redirected yet."""
@@ -107,20 +112,14 @@ def connect6(ctx: SockAddr) -> int:
         return PASS
     if stays_local(ctx):
         return PASS
-    if ctx.user_ip6[0] != ANY or ctx.user_ip6[1] != ANY or ctx.user_ip6[2] != V4_MAPPED:
+    if not is_v4_mapped(ctx):
         count(Count.REFUSED_IPV6)
         return REFUSE
-    to = ctx.user_ip6[3]
-    if stays_in_pod(to, pod):
+    if stays_in_pod(ctx.user_ip6[3], pod):
         return PASS
-    ztunnel = settings.lookup(ZTUNNEL)
-    if ztunnel is None:
-        count(Count.REFUSED_NO_ZTUNNEL)
+    instead = address_instead(ctx, ctx.user_ip6[3], pod)
+    if instead == ANY:
         return REFUSE
-    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
-        return PASS  # redirected already, by a datapath whose program runs before this one
-    if not original_kept(ctx, to, pod, ztunnel):
-        return REFUSE
-    ctx.user_ip6[3] = ztunnel.ip4
+    ctx.user_ip6[3] = instead
     ctx.user_port = htons(OUT_PORT)
     return PASS
