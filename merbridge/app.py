@@ -19,10 +19,10 @@ from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.pins import Pins
 from merbridge.datapath.state import AgentRecord, to_text
 from merbridge.errors import MerbridgeError
-from merbridge.model import EnrolmentPolicy, Snapshot
+from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import logger
-from merbridge.reconcile.apply import apply, write_agent_record
-from merbridge.reconcile.desired import Desired, desired
+from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record
+from merbridge.reconcile.desired import Desired, Remembered, desired, memory
 from merbridge.sources import FileSource, SourceError, parse_source
 from merbridge.watchers import CgroupWatcher, NodeObserver, host_cgroup_root
 from pybpfasm.errors import BpfError
@@ -45,9 +45,9 @@ def run(config: Config) -> None:
     settings = DatapathSettings(config.out_port, config.max_pods, config.max_connections, config.splice)
     with ExitStack() as stack:
         wake = stack.enter_context(_StopSignals())
-        # What is wrong with the source is found before anything is touched.
+        # What is wrong with the source or the node is found before anything is touched.
         agent = Agent(config, source, source.read(), cgroup_root)
-        wanted = agent.observe()
+        agent.observe()
         stack.callback(pins.tidy)
         pins.prepare()
         stack.enter_context(pins.locked())
@@ -55,7 +55,8 @@ def run(config: Config) -> None:
         datapath.load()
         watcher = CgroupWatcher(cgroup_root, source.path)
         stack.callback(watcher.close)
-        agent.reconcile(datapath, wanted)
+        agent.remembered = recorded_memory(datapath)
+        agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
         agent.record(datapath)
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
@@ -87,6 +88,7 @@ class Agent:
     source: FileSource
     snapshot: Snapshot
     cgroup_root: Path
+    remembered: Remembered = attrs.field(factory=dict)
     _stamp: object = None
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
@@ -95,7 +97,7 @@ class Agent:
         """What should be, by the last good state of the source and a look at the node now."""
         observation = NodeObserver(self.config.proc, self.cgroup_root).observe()
         policy = EnrolmentPolicy(ztunnel_namespace=self.config.ztunnel_namespace)
-        return desired(self.snapshot, observation, self.config.node_name, policy)
+        return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
 
     def look(self, datapath: Datapath) -> None:
         """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
@@ -110,8 +112,10 @@ class Agent:
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
         """Make the maps hold what is wanted, and tell what is new."""
-        changes = apply(datapath, wanted)
+        self.remembered = memory(wanted, self.remembered)
+        changes = apply(datapath, wanted, self.remembered)
         self._say("maps", "; ".join(changes.problems))
+        self._say("namespaces", _namespaces_missing(self.snapshot))
         self._tell_changes(wanted)
         self._last = wanted
 
@@ -173,6 +177,20 @@ class Agent:
             no_ztunnel=to_text(wanted.no_ztunnel),
             problem=to_text("; ".join(filter(None, self._said.values()))),
         )
+
+
+def _namespaces_missing(snapshot: Snapshot) -> str:
+    """A line on pods whose namespace the source lacks, and with it the label that may put them into the mesh."""
+    lost = sorted(
+        pod.full_name
+        for pod in snapshot.pods
+        if pod.namespace not in snapshot.namespaces and pod.labels.get(DATAPLANE_MODE) not in ("ambient", "none")
+    )
+    return (
+        f"{len(lost)} pods are taken as outside the mesh, their namespaces are not in the source: {lost[0]}"
+        if lost
+        else ""
+    )
 
 
 class _StopSignals:

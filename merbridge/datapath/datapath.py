@@ -85,7 +85,9 @@ class Datapath:
         except VerifierError as error:
             raise MerbridgeError(_why_rejected(error)) from error
         except ShapeError as error:
-            raise MerbridgeError(f"{error}: run `python -m merbridge cleanup` first") from error
+            raise MerbridgeError(
+                f"{error}: run `python -m merbridge cleanup` first, then run: in between nothing is redirected"
+            ) from error
         except BpfError as error:
             raise MerbridgeError(str(error)) from error
 

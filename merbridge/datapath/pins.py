@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class Pins:
         Entries of the SOCKHASH are left alone: its sockets keep the map and the program until they are closed.
         """
         removed = 0
+        if self.root.exists() and not (self.root.is_dir() and is_bpffs(self.root)):
+            raise MerbridgeError(f"{self.root} is not in a bpf file system (--bpffs): nothing of ours is there")
         if self.root.is_dir():
             with self.locked():
                 for pin in sorted(self._pinned(), key=_detach_position):
@@ -156,10 +159,15 @@ def _remove_folder(folder: Path) -> None:
         return
 
 
+def _unescaped(word: str) -> str:
+    """A word of /proc/mounts, in which spaces and the like stand as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
+
+
 def _unmount_ours(root: Path) -> None:
     """Unmount the bpf file system if we mounted it and nothing else is pinned there."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        source, place, kind = line.split(" ")[:3]
+        source, place, kind = (_unescaped(word) for word in line.split(" ")[:3])
         mounted = Path(place)
         if source != MOUNT_SOURCE or kind != "bpf" or not root.is_relative_to(mounted):
             continue

@@ -5,7 +5,7 @@ It lies in pinned maps too, so `status` answers also when no agent runs.
 
 from typing import Annotated
 
-from pybpfasm import BPF_F_NO_PREALLOC, CharsType, HashMap, Struct, be32, u32
+from pybpfasm import BPF_F_NO_PREALLOC, CharsType, HashMap, Struct, be32, u32, u64
 
 _UID, _SHORT, _LONG = 40, 64, 256
 
@@ -21,8 +21,12 @@ class PodKey(Struct):
 
 
 class PodRecord(Struct):
-    """A pod of this node. `flags` are those of its `PodInfo`, `netns` and `cgroups` count what is known of it."""
+    """A pod of this node. `flags` are those of its `PodInfo`, `netns` and `cgroups` count what is known of it.
 
+    `netns_cookie` is that of a network namespace it was seen in last, 0 if none, for the next agent to remember.
+    """
+
+    netns_cookie: u64
     flags: u32
     ip4: be32
     netns: u32

@@ -8,7 +8,7 @@ import attrs
 
 from merbridge.datapath import state
 from merbridge.datapath.datapath import Datapath
-from merbridge.reconcile.desired import Desired, KnownPod, Membership
+from merbridge.reconcile.desired import Desired, KnownPod, Membership, Remembered
 from programs.maps import IN_MESH, ZTUNNEL, PodInfo, Ztunnel, cgroup_info_map, netns_info_map, settings
 from pybpfasm import Struct, ip4
 from pybpfasm.kernel import MapFullError, TypedMap
@@ -26,13 +26,13 @@ class Changes:
     problems: list[str] = attrs.field(factory=list)
 
 
-def apply(datapath: Datapath, wanted: Desired) -> Changes:
+def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
     """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
     changes = Changes()
     _make_equal(datapath.map(settings), _settings(wanted), changes, "")
     for declaration, memberships in ((netns_info_map, wanted.netns), (cgroup_info_map, wanted.cgroups)):
         _make_equal(datapath.map(declaration), _pod_infos(memberships), changes, "--max-pods")
-    _make_equal(datapath.map(state.pod_records), _records(wanted.pods), changes, "--max-pods")
+    _make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
 
 
@@ -80,12 +80,24 @@ def _in_mesh_first(item: tuple[int, Membership]) -> bool:
     return not item[1].flags & IN_MESH
 
 
-def _records(pods: Iterable[KnownPod]) -> dict[state.PodKey, state.PodRecord]:
-    return {state.PodKey(uid=state.to_uid(each.pod.uid)): _record(each) for each in pods}
+def recorded_memory(datapath: Datapath) -> Remembered:
+    """What the last agent remembered of the pods."""
+    records = datapath.map(state.pod_records).items()
+    return {
+        key.uid.decode(): frozenset({record.netns_cookie}) for key, record in records.items() if record.netns_cookie
+    }
 
 
-def _record(known: KnownPod) -> state.PodRecord:
+def _records(pods: Iterable[KnownPod], remembered: Remembered) -> dict[state.PodKey, state.PodRecord]:
+    return {
+        state.PodKey(uid=state.to_uid(each.pod.uid)): _record(each, remembered.get(each.pod.uid, frozenset()))
+        for each in pods
+    }
+
+
+def _record(known: KnownPod, cookies: frozenset[int]) -> state.PodRecord:
     return state.PodRecord(
+        netns_cookie=max(cookies, default=0),
         flags=known.membership.flags,
         ip4=ip4(known.membership.ip),
         netns=len(known.presence.netns),

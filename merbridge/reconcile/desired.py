@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
+from types import MappingProxyType
 
 import attrs
 
@@ -62,12 +63,26 @@ class Desired:
     pods: tuple[KnownPod, ...]
 
 
-def desired(snapshot: Snapshot, observation: NodeObservation, node_name: str, policy: EnrolmentPolicy) -> Desired:
-    """What should be, from the API's view, the node's view and the settings."""
+# By pod UID: the namespaces that a pod was seen in. Their cookies are never given out again.
+Remembered = Mapping[str, frozenset[int]]
+
+
+def desired(
+    snapshot: Snapshot,
+    observation: NodeObservation,
+    node_name: str,
+    policy: EnrolmentPolicy,
+    remembered: Remembered = MappingProxyType({}),
+) -> Desired:
+    """What should be, from the API's view, the node's view and the settings.
+
+    A pod's namespace may outlive its processes, until a container starts in it again. So a pod of the API that has no
+    process now keeps the namespaces that are `remembered` of it.
+    """
     pods = [_known(pod, snapshot, observation, policy) for pod in local_pods(snapshot, node_name)]
     ztunnel, reason = _ztunnel(pods, policy)
     return Desired(
-        netns=_by_netns(pods, observation.host_netns_cookie),
+        netns={**_by_memory(pods, remembered), **_by_netns(pods, observation.host_netns_cookie)},
         cgroups=_by_cgroup(pods),
         ztunnel=ztunnel,
         no_ztunnel=reason,
@@ -75,9 +90,22 @@ def desired(snapshot: Snapshot, observation: NodeObservation, node_name: str, po
     )
 
 
+def memory(wanted: Desired, before: Remembered) -> Remembered:
+    """What to remember of the pods that there are now."""
+    seen = {each.pod.uid: frozenset(netns.cookie for netns in _namespaces_of(each)) for each in wanted.pods}
+    return {uid: cookies or before.get(uid, frozenset()) for uid, cookies in seen.items()}
+
+
+def _by_memory(pods: Iterable[KnownPod], remembered: Remembered) -> dict[int, Membership]:
+    silent = [pod for pod in pods if not pod.presence.netns and not pod.pod.host_network]
+    return {cookie: pod.membership for pod in silent for cookie in remembered.get(pod.pod.uid, frozenset())}
+
+
 def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: EnrolmentPolicy) -> KnownPod:
     decision = enrolment(pod, snapshot.namespaces.get(pod.namespace, {}), policy)
-    presence = observation.pods.get(pod.kubelet_uid, PodPresence(pod.uid, frozenset(), ()))
+    # The pod's own UID first: the other is an annotation, which anybody may write.
+    absent = PodPresence(pod.uid, frozenset(), ())
+    presence = observation.pods.get(pod.uid) or observation.pods.get(pod.kubelet_uid, absent)
     flags = (IN_MESH if decision.in_mesh else 0) | (IS_ZTUNNEL if is_ztunnel(pod, policy) else 0)
     return KnownPod(pod, decision, presence, Membership(flags, _address(pod, presence)))
 

@@ -295,9 +295,13 @@ class Calls:
             keywords[keyword.arg] = keyword.value
         target = getattr(function, method) if method else function
         try:
-            return dict(inspect.signature(target).bind(*node.args, **keywords).arguments)
+            bound = dict(inspect.signature(target).bind(*node.args, **keywords).arguments)
         except TypeError as error:
             self._lowering.fail(node, f"{target.__name__}(): {error}")
+        # Arguments are evaluated in the order of the parameters; Python evaluates them as they are written.
+        if [id(each) for each in bound.values()] != [id(each) for each in (*node.args, *keywords.values())]:
+            self._lowering.fail(node, f"write the arguments of {target.__name__}() in the order of its parameters")
+        return bound
 
     def _hints(self, node: ast.AST, function: Function) -> dict[str, Any]:
         try:

@@ -136,7 +136,9 @@ class Memory:
         place = into or Place(self._lowering.slot(layout.size), 0, layout)
         if into is None:
             self._clear_uncovered(place, layout, node)
-        for field in layout.fields:
+        # As Python does: values are evaluated in the order in which they are written.
+        written = {name: position for position, name in enumerate(given)}
+        for field in sorted(layout.fields, key=lambda each: written.get(each.name, len(written))):
             target = Place(place.base, place.offset + field.offset, field.type)
             name = f"{layout.name}.{field.name}"
             if field.name not in given:

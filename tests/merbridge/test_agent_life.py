@@ -1,7 +1,11 @@
 """The agent dies, comes back, is stopped, cleaned up after and damaged: connections do not notice, state converges."""
 
+import json
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -324,6 +328,40 @@ def test_changed_port_is_put_in_place(cluster: Cluster) -> None:
     assert_intercepts(cluster)
     (first, *_) = other.wait_for(2)
     assert (first["original_address"], first["original_port"]) == (cluster.server.ip, cluster.server_port)
+
+
+def test_container_that_starts_again_is_intercepted_at_once(cluster: Cluster, proxy: ProxyProcess) -> None:
+    """All processes of a pod end, its namespace stays: the next one's first connection is intercepted.
+
+    The agent's restart in between changes nothing.
+    """
+    pod = cluster.node.add_pod("restarting", namespace="shop")
+    cluster.publish()
+    agent = cluster.start_agent().ready()
+    pid = pod.containers["app"].pid
+    for container in pod.containers.values():
+        os.kill(container.pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}/ns/net").exists(), "its processes have ended")
+    time.sleep(1.2)  # a look of the agent at the pod without processes
+    agent.stop()
+    again = cluster.start_agent().ready()
+    try:
+        greeting = dial_in_namespace_of(cluster, pod)
+        assert greeting["peer_address"] == cluster.ztunnel.ip
+    finally:
+        again.stop()
+        cluster.node.remove_pod(pod)
+        cluster.publish()
+
+
+def dial_in_namespace_of(cluster: Cluster, pod: Pod) -> dict[str, Any]:
+    """Dial the server from the pod's network namespace, outside its cgroup; what the server saw."""
+    server = (cluster.server.ip, cluster.server_port)
+    code = f"import socket; print(socket.create_connection({server}).makefile().readline())"
+    command = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{pod.netns_fd()}", sys.executable, "-c", code]
+    client = cluster.node.host().run(command, stdout=subprocess.PIPE)
+    seen: dict[str, Any] = json.loads(client.communicate(timeout=10)[0])
+    return seen
 
 
 def test_cgroup_made_anew_is_attached_again(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from merbridge.model import EnrolmentPolicy, Pod, Snapshot
-from merbridge.reconcile.desired import OUTSIDE, Desired, Membership, desired
+from merbridge.reconcile.desired import OUTSIDE, Desired, Membership, Remembered, desired, memory
 from merbridge.watchers import Netns, NodeObservation, PodPresence
 from programs.maps import IN_MESH, IS_ZTUNNEL
 
@@ -64,11 +64,12 @@ def wanted(
     *,
     namespaces: Mapping[str, Mapping[str, str]] | None = None,
     policy: EnrolmentPolicy | None = None,
+    remembered: Remembered | None = None,
 ) -> Desired:
     """The desired state of node-1, with namespace `shop` in the mesh unless the test says otherwise."""
     labels = {"shop": AMBIENT, "istio-system": {}} if namespaces is None else namespaces
     observation = NodeObservation({presence.uid: presence for presence in presences}, HOST_COOKIE)
-    return desired(Snapshot(labels, tuple(pods)), observation, NODE, policy or EnrolmentPolicy())
+    return desired(Snapshot(labels, tuple(pods)), observation, NODE, policy or EnrolmentPolicy(), remembered or {})
 
 
 def test_empty_node() -> None:
@@ -208,10 +209,39 @@ def test_finished_pod_is_outside_and_its_address_is_another_pods(phase: str) -> 
     assert result.cgroups == {60: Membership(0, WEB_IP)}
 
 
+def test_pod_without_processes_keeps_its_namespaces() -> None:
+    """Between two containers a pod may have no process: its namespaces stay known, as it is enrolled now."""
+    before = memory(wanted([pod()], [present("web", netns(7, WEB_IP))]), {})
+    silent = wanted([pod()], [present("web", cgroups=[3])], remembered=before)
+    assert silent.netns[7] == Membership(IN_MESH, WEB_IP)
+    assert memory(silent, before) == before
+    left = wanted([pod(labels=NONE)], remembered=before)
+    assert left.netns[7] == Membership(0, WEB_IP)
+
+
+def test_memory_gives_way() -> None:
+    """What a pod has now counts, what another pod has now counts more, and pods that are gone are forgotten."""
+    before = {"web": frozenset({7, HOST_COOKIE}), "gone": frozenset({9})}
+    moved = wanted([pod()], [present("web", netns(8, WEB_IP))], remembered=before)
+    assert set(moved.netns) == {8, HOST_COOKIE}
+    assert memory(moved, before) == {"web": frozenset({8})}
+    other_ip = IPv4Address("10.244.1.6")
+    taken = wanted(
+        [pod(), pod("other", ip=other_ip, labels=NONE)], [present("other", netns(7, other_ip))], remembered=before
+    )
+    assert taken.netns == {7: Membership(0, other_ip), HOST_COOKIE: OUTSIDE}
+
+
+def test_own_uid_comes_before_the_manifests_hash() -> None:
+    """A pod that annotates itself with a hash is still found by its own UID."""
+    evading = pod("web", annotations={"kubernetes.io/config.hash": HASH})
+    assert wanted([evading], [present("web", netns(7, WEB_IP))]).netns[7] == Membership(IN_MESH, WEB_IP)
+
+
 def test_static_pod_is_found_by_its_manifests_hash() -> None:
     """A mirror pod's own UID is in no cgroup's name: the kubelet uses the hash."""
     static = pod("a-mirror", annotations={"kubernetes.io/config.hash": HASH})
-    seen = [present(HASH, netns(7, WEB_IP), cgroups=[70]), present("a-mirror", netns(8), cgroups=[80])]
+    seen = [present(HASH, netns(7, WEB_IP), cgroups=[70])]
     result = wanted([static], seen)
     assert result.netns == {HOST_COOKIE: OUTSIDE, 7: Membership(IN_MESH, WEB_IP)}
     assert result.cgroups == {70: Membership(IN_MESH, WEB_IP)}
