@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+KERNEL ?= all
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test vmtest lint clean
 
 demo: $(VENV)/.agent
 	$(RUN) -m merbridge demo
@@ -13,6 +14,12 @@ demo: $(VENV)/.agent
 test: lint
 	sh tools/install-test-packages
 	$(RUN) -m pytest
+
+# In virtual machines: every kernel of docs/kernels.md and the runner's own tests, or KERNEL=trixie alone.
+vmtest: $(VENV)/.dev
+	sh tools/install-test-packages
+	$(RUN) -m tools.vm --kernel $(KERNEL) -- python -m pytest -q @tests/kernel_matrix/in-vm.args
+	$(if $(filter all,$(KERNEL)),$(RUN) -m pytest -m vm)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check

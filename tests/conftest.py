@@ -1,6 +1,8 @@
-"""Options that all tests share."""
+"""Options that all tests share, and how a test declares what it needs of the kernel."""
 
 import pytest
+
+pytest_plugins = ["kernel_matrix.needs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -213,18 +213,24 @@ def test_the_cache_has_no_room(tmp_path: Path) -> None:
 
 
 def test_tests_are_counted_by_their_outcome(tmp_path: Path) -> None:
-    """A test that names a missing feature is unsupported; one that is skipped for another reason has failed."""
+    """A test whose feature was probed and is missing is unsupported; one that is skipped otherwise has failed."""
     (tmp_path / "junit.xml").write_text(
         """<testsuites><testsuite>
         <testcase classname="tests.a" name="good"/>
         <testcase classname="tests.a" name="bad"><failure message="assert 1 == 2&#10;more">trace</failure></testcase>
-        <testcase classname="tests.a" name="old"><skipped message="unsupported by this kernel: tcx"/></testcase>
-        <testcase classname="tests.a" name="lazy"><skipped message="not today"/></testcase>
+        <testcase classname="tests.a" name="old">
+          <properties><property name="unsupported" value="tcx"/></properties><skipped message="no tcx"/>
+        </testcase>
+        <testcase classname="tests.a" name="limit"><skipped type="pytest.xfail" message="known"/></testcase>
+        <testcase classname="tests.a" name="lazy"><skipped message="unsupported, says who?"/></testcase>
+        <testcase classname="tests.a" name="setup"><error message="failed on setup">must have tcx</error></testcase>
         </testsuite></testsuites>"""
     )
     write_summary(tmp_path, "trixie", Outcome(0, "6.12", (), (), 1.0))
     summary = read_summary(tmp_path, "trixie", 0)
-    assert [summary.count("passed"), summary.count("failed"), summary.count("unsupported")] == [1, 2, 1]
+    assert [summary.count("passed"), summary.count("failed"), summary.count("unsupported")] == [2, 3, 1]
     assert summary.reasons["tests.a::bad"] == "assert 1 == 2"
-    assert summary.reasons["tests.a::lazy"] == "skipped without naming a feature: not today"
+    assert summary.reasons["tests.a::old"] == "no tcx"
+    assert summary.reasons["tests.a::lazy"] == "skipped without a feature: unsupported, says who?"
+    assert summary.reasons["tests.a::setup"] == "must have tcx"
     assert not summary.is_good

@@ -181,10 +181,10 @@ class Calls:
             self._lowering.emit(call)
             return Pointer(target, self._value_layout(node, declaration), nullable=True)
         if name == "delete":
-            return self._call(node, Helper.MAP_DELETE_ELEM, [address, key], lang.i64)
+            return self._map_call(node, Helper.MAP_DELETE_ELEM, [address, key])
         value = self._stored(bound["value"], declaration.value_annotation)
         flags = self._number_or_zero(bound.get("flags"))
-        return self._call(node, Helper.MAP_UPDATE_ELEM, [address, key, value, flags], lang.i64)
+        return self._map_call(node, Helper.MAP_UPDATE_ELEM, [address, key, value, flags])
 
     def _storage_method(self, node: ast.Call, storage: SkStorage[Any, Any], name: str) -> Value:
         argument = self._bind(node, getattr(storage, name))["sock"]
@@ -251,6 +251,16 @@ class Calls:
         self._lowering.emit(Call(target, int(helper), tuple(arguments), self._lowering.location(node)))
         type_ = value_type(result)
         return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
+
+    def _map_call(self, node: ast.AST, helper: int, arguments: list[Argument]) -> Value:
+        """Change a map; before Linux 6.4 (d7ba4cc900bf) the answer is an int, whose sign ends at 32 bits."""
+        result = self._call(node, helper, arguments, lang.i64)
+        assert isinstance(result, Scalar)  # noqa: S101 - what _call makes
+        shifted, extended = self._lowering.register(), self._lowering.register()
+        location = self._lowering.location(node)
+        self._lowering.emit(Binary(Alu.LSH, shifted, result.register, 32, location))
+        self._lowering.emit(Binary(Alu.ARSH, extended, shifted, 32, location))
+        return Scalar(extended, SIGNED)
 
     def _map_address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapAddress:
         return MapAddress(self._lowering.names.map_spec(node, declaration))

@@ -28,12 +28,16 @@ NODE_NAME = "demo-node"
 READY_SECONDS = 15.0
 END_SECONDS = 10.0
 
+# An emulated machine (tools/vm) is that much slower, or nearly.
+SLOWNESS = 10 if "MERBRIDGE_VM" in os.environ else 1
+
 K = TypeVar("K")
 V = TypeVar("V", bound=Struct)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
     """Wait until the condition is true; fails with `what` was waited for when it does not come in time."""
+    seconds *= SLOWNESS
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

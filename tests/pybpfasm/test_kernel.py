@@ -3,8 +3,10 @@
 import errno
 import gc
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,7 +308,8 @@ def test_a_rejected_program(specs: dict[str, ProgramSpec]) -> None:
     assert error.line.text == "return count + 5"
     place = f"{error.line.file}:{error.line.line}:{error.line.column}"
     assert str(error) == f"the kernel rejected program rejected at {place}, `return count + 5`: {error.reason}"
-    assert "should have been in [0, 1]" in error.reason
+    # Linux 6.8 writes the range as an interval, older kernels as a tristate number.
+    assert re.search(r"R0 has .* should have been in (\[0, 1\]|\(0x0; 0x1\))$", error.reason)
     assert len(error.log.splitlines()) > 5
     assert "; count = ctx.type  # größer, ∑ @ " in error.log
     assert Path(error.line.file).read_text().splitlines()[error.line.line - 1].strip() == "return count + 5"
@@ -363,8 +366,18 @@ def test_an_update_keeps_the_link(
         assert caller.connect()[0] == "connected"
     assert pairs.lookup(KEY) == value(1)
     (bpffs / "link").unlink()
-    caller.connect()
-    assert pairs.lookup(KEY) == value(1)
+    assert detached(caller, pairs)
+
+
+def detached(caller: Caller, pairs: Map) -> bool:
+    """Whether connects soon go uncounted: the kernel lets go of an unpinned link in a worker of its own."""
+    for _ in range(100):
+        pairs.update(KEY, value())
+        caller.connect()
+        if pairs.lookup(KEY) == value():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_two_programs_on_one_cgroup(specs: dict[str, ProgramSpec], caller: Caller, cgroup: int, pairs: Map) -> None:

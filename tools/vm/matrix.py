@@ -11,6 +11,7 @@ import attrs
 
 from tools.vm.programs import find_program
 from tools.vm.summary import Summary, read_summary
+from tools.vm.table import markdown
 
 RESULTS = Path("build", "vm")
 LOOK_SECONDS = 0.2
@@ -99,7 +100,7 @@ def kernels_table(summaries: Sequence[Summary]) -> str:
     for one in summaries:
         counts = (str(one.count("passed")), str(one.count("failed")), str(one.count("unsupported")))
         rows.append((one.kernel, one.release or "-", *counts, f"{one.seconds:.0f} s"))
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def tests_table(summaries: Sequence[Summary]) -> str:
@@ -108,12 +109,4 @@ def tests_table(summaries: Sequence[Summary]) -> str:
     rows = [("test", *(one.kernel for one in summaries))]
     rows += [(name, *(one.tests.get(name, "-") for one in summaries)) for name in names]
     reasons = [f"* {one.kernel}, {name}: {reason}" for one in summaries for name, reason in one.reasons.items()]
-    return _markdown(rows) + "".join(f"{line}\n" for line in ("", *reasons))
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
+    return markdown(rows) + "".join(f"{line}\n" for line in ("", *reasons))

@@ -1,0 +1,56 @@
+"""The verifier takes every program of the mesh in every configuration."""
+
+from contextlib import ExitStack
+from functools import cache
+
+import pytest
+
+from merbridge.datapath.collection import DatapathSettings, collection
+from programs import PROGRAMS
+from pybpfasm.kernel import Map, Program, features
+from pybpfasm.spec import CollectionSpec
+
+ON_CONNECT = (
+    features.CGROUP_LINK,
+    features.NETNS_COOKIE_IN_SOCK_ADDR,
+    features.CGROUP_ID_IN_SOCK_ADDR,
+    features.SK_STORAGE_IN_SOCK_ADDR,
+)
+NEEDS = {
+    "connect4": (features.CONNECT4, *ON_CONNECT),
+    "connect6": (features.CONNECT6, *ON_CONNECT),
+    "getsockopt": (features.GETSOCKOPT,),
+    "redirect": (features.SK_MSG, features.SK_STORAGE_IN_SK_MSG),
+    "sockops": (features.SOCK_OPS, features.NETNS_COOKIE_IN_SOCK_OPS),
+}
+SPLICE = ("off", "to-ztunnel", "both")
+OUT_PORTS = (1, 15001, 65535)
+
+compiled = cache(collection)
+
+
+def load(specs: CollectionSpec, name: str) -> str:
+    """Load one program with the maps that it names; what the kernel calls it."""
+    spec = specs.programs[name]
+    with ExitStack() as held:
+        maps = {each: held.enter_context(Map.create(specs.maps[each])) for each in spec.maps}
+        return held.enter_context(Program.load(spec, maps)).info().name
+
+
+@pytest.mark.parametrize("splice", SPLICE)
+@pytest.mark.parametrize("out_port", OUT_PORTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each.name, marks=pytest.mark.needs(*NEEDS[each.name])) for each in PROGRAMS]
+)
+def test_program_loads(name: str, out_port: int, splice: str) -> None:
+    """With maps of a small node."""
+    settings = DatapathSettings(out_port=out_port, splice=splice, max_pods=16, max_connections=16)
+    assert load(compiled(settings), name) == name
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each.name, marks=pytest.mark.needs(*NEEDS[each.name])) for each in PROGRAMS]
+)
+def test_program_loads_with_maps_of_the_usual_size(name: str) -> None:
+    """As the agent loads it without any flag."""
+    assert load(compiled(DatapathSettings()), name) == name
