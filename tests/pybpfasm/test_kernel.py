@@ -311,7 +311,8 @@ def test_a_rejected_program(specs: dict[str, ProgramSpec]) -> None:
     # Linux 6.8 writes the range as an interval, older kernels as a tristate number.
     assert re.search(r"R0 has .* should have been in (\[0, 1\]|\(0x0; 0x1\))$", error.reason)
     assert len(error.log.splitlines()) > 5
-    assert "; count = ctx.type  # größer, ∑ @ " in error.log
+    # Kernels from 6.10 on add the file and the line.
+    assert re.search(r"^; count = ctx.type  # größer, ∑( @ .*)?$", error.log, re.MULTILINE)
     assert Path(error.line.file).read_text().splitlines()[error.line.line - 1].strip() == "return count + 5"
 
 
@@ -501,6 +502,8 @@ class Pair(Struct):
 pairs = HashMap[u32, Pair](max_entries=1).spec("pairs")
 spec = ProgramSpec("accept", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, "bpf_sock_addr",
                    (mov_imm(0, 1), exit_program()), {{}})
+Map.create(pairs).close()  # parts are loaded when first used, and the user below may not read them
+Program.load(spec, {{}}).close()
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
