@@ -81,6 +81,7 @@ class Agent:
 
     def wait_for(self, event: str, *, since: int = 0, seconds: float = 2.0, **fields: object) -> dict[str, Any]:
         """The first event of this name with these fields; fails with the log when it is not there in time."""
+        seconds *= SLOWNESS
 
         def found() -> dict[str, Any] | None:
             later = (each for each in self.events[since:] if each.get("event") == event)
