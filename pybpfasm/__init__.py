@@ -4,37 +4,54 @@ This is what a program's author imports; the compiler and the kernel's side are 
 so cost nothing until they are used.
 """
 
-from pybpfasm.lang import helpers
-from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
-from pybpfasm.lang.maps import (
-    BPF_ANY,
-    BPF_EXIST,
-    BPF_F_NO_PREALLOC,
-    BPF_NOEXIST,
-    Array,
-    HashMap,
-    PerCpuArray,
-    SkStorage,
-    SockHash,
-)
-from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
-from pybpfasm.lang.types import (
-    CharsType,
-    Struct,
-    be16,
-    be32,
-    htonl,
-    htons,
-    i32,
-    i64,
-    ip4,
-    ntohl,
-    ntohs,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+from pybpfasm.lazy import lazy_attributes
+
+TYPE_CHECKING = False  # as typing has it, which costs more to import than all of this
+if TYPE_CHECKING:
+    from pybpfasm.lang import helpers
+    from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
+    from pybpfasm.lang.maps import (
+        BPF_ANY,
+        BPF_EXIST,
+        BPF_F_NO_PREALLOC,
+        BPF_NOEXIST,
+        Array,
+        HashMap,
+        PerCpuArray,
+        SkStorage,
+        SockHash,
+    )
+    from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
+    from pybpfasm.lang.types import (
+        CharsType,
+        Struct,
+        be16,
+        be32,
+        htonl,
+        htons,
+        i32,
+        i64,
+        ip4,
+        ntohl,
+        ntohs,
+        u8,
+        u16,
+        u32,
+        u64,
+    )
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "lang": "helpers",
+            "lang.contexts": "SkMsg Sock SockAddr SockOps Sockopt",
+            "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap PerCpuArray SkStorage
+                SockHash""",
+            "lang.programs": "Program connect4 connect6 getsockopt inline sk_msg sock_ops unroll",
+            "lang.types": """CharsType Struct be16 be32 htonl htons i32 i64 ip4 ntohl ntohs u8 u16 u32 u64""",
+        },
+    )
 
 __all__ = [
     "BPF_ANY",

@@ -35,7 +35,7 @@ def test_the_tutorial_runs_as_written(tmp_path: Path, cgroup: Path) -> None:
     result = subprocess.run([sys.executable, str(script), str(cgroup)], capture_output=True, text=True, check=False)
     assert result.stderr == ""
     assert "user 0: 3 connects, 2 to port 8443" in result.stdout
-    assert "1: call bpf_get_current_uid_gid#15" in result.stdout
+    assert "1: (85) call bpf_get_current_uid_gid#15" in result.stdout
     assert "the kernel rejected program wrong at " in result.stdout
     assert "`return h.get_current_uid_gid()`" in result.stdout
 

@@ -1,4 +1,4 @@
-"""The opcode byte, by RFC 9669, section 3.
+"""The opcode byte, by RFC 9669, section 3, and the numbers that give an opcode its variants.
 
 ALU and JMP classes            LD, LDX, ST, STX classes
 
@@ -60,6 +60,7 @@ class Jump(IntEnum):
     JLE = 0xB0
     JSLT = 0xC0
     JSLE = 0xD0
+    JCOND = 0xE0
 
 
 class Size(IntEnum):
@@ -75,8 +76,48 @@ class Mode(IntEnum):
     """How memory is addressed."""
 
     IMM = 0x00
+    ABS = 0x20
+    IND = 0x40
     MEM = 0x60
+    MEMSX = 0x80
     ATOMIC = 0xC0
+
+
+class Atomic(IntEnum):
+    """What an atomic instruction does: its immediate, without FETCH (uapi linux/bpf.h)."""
+
+    ADD = 0x00
+    OR = 0x40
+    AND = 0x50
+    XOR = 0xA0
+    XCHG = 0xE1
+    CMPXCHG = 0xF1
+    LOAD_ACQUIRE = 0x100
+    STORE_RELEASE = 0x110
+
+
+# With it, an atomic ADD, OR, AND or XOR leaves the old value in its source register.
+FETCH = 0x01
+
+
+class WideKind(IntEnum):
+    """What the immediate of ld_imm64 stands for: its source register (BPF_PSEUDO_… of uapi linux/bpf.h)."""
+
+    IMM = 0
+    MAP_FD = 1
+    MAP_VALUE = 2
+    BTF_ID = 3
+    FUNC = 4
+    MAP_INDEX = 5
+    MAP_INDEX_VALUE = 6
+
+
+class CallKind(IntEnum):
+    """What a call's immediate stands for: its source register."""
+
+    HELPER = 0
+    FUNCTION = 1
+    KFUNC = 2
 
 
 # The source bit of ALU and JMP: operand in the immediate, or in a register.
@@ -85,8 +126,23 @@ X = 0x08
 
 LD_IMM64 = Class.LD | Mode.IMM | Size.DW
 
-# Source register values of ld_imm64: what its immediate means.
-PSEUDO_MAP_FD = 1
+MOV64_X = Class.ALU64 | Alu.MOV | X
+MOV32_X = Class.ALU | Alu.MOV | X
+JA = Class.JMP | Jump.JA
+JA_LONG = Class.JMP32 | Jump.JA
+JA_REGISTER = Class.JMP | Jump.JA | X
+CALL = Class.JMP | Jump.CALL
+CALL_REGISTER = Class.JMP | Jump.CALL | X
+EXIT = Class.JMP | Jump.EXIT
+MAY_GOTO = Class.JMP | Jump.JCOND
+
+# The kernel's own, seen only in what it gives back of loaded programs (include/linux/filter.h).
+NOSPEC = 0xC2
+PER_CPU_OFFSET = -1
+
+# Offsets that make another instruction of an ALU opcode.
+SIGNED_OFFSET = 1
+ADDR_SPACE_CAST_OFFSET = 1
 
 SIZE_OF_BYTES = {1: Size.B, 2: Size.H, 4: Size.W, 8: Size.DW}
 BYTES_OF_SIZE = {size: count for count, size in SIZE_OF_BYTES.items()}

@@ -179,8 +179,7 @@ SOCKMAP_LINK = Feature(
     lambda: _linking(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, AttachType.SK_MSG_VERDICT, errno.EBADF),
 )
 
-# BPF_TCX_INGRESS of enum bpf_attach_type; uapi.py comes from headers that are older.
-TCX_INGRESS = 46
+TCX_INGRESS = AttachType.TCX_INGRESS
 _UNSPECIFIED = AttachType(0)  # programs of this type are not bound to a hook when they are loaded
 
 TCX_LINK = Feature("tcx links", "6.6", lambda: _linking(ProgramType.SCHED_CLS, _UNSPECIFIED, TCX_INGRESS, errno.ENODEV))

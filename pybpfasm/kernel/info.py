@@ -63,6 +63,19 @@ def program_info(fd: int) -> ProgramInfo:
     return ProgramInfo(info.id, info.type, bytes(info.tag), sys.text(info.name), frozenset(ids))
 
 
+def translated_program(fd: int) -> bytes:
+    """The instructions that the verifier made of the program behind `fd`: 8 bytes a slot, in the machine's byte order.
+
+    Empty where the kernel does not show them: it takes CAP_BPF (kernel/bpf/syscall.c, bpf_prog_get_info_by_fd).
+    """
+    size = _ask(fd, "prog_info").xlated_prog_len
+    if not size:
+        return b""
+    memory = sys.buffer(size)
+    info = _ask(fd, "prog_info", xlated_prog_len=size, xlated_prog_insns=sys.address(memory))
+    return sys.contents(memory) if info.xlated_prog_insns else b""
+
+
 def link_info(fd: int) -> LinkInfo:
     """What the kernel says of the link behind `fd`."""
     info = _ask(fd, "link_info")

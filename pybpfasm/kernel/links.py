@@ -31,7 +31,7 @@ class Link(Descriptor):
 
     def update(self, program: Program) -> None:
         """Put another program of the same kind in place, with no moment between them."""
-        attributes = sys.new("link_update", link_fd=self.fd, new_prog_fd=program.fd)
+        attributes = sys.new("link_update", link_fd=self.fd, new_prog_or_map_fd=program.fd)
         sys.bpf(Command.LINK_UPDATE, attributes, f"replace the attached program by {program.spec.name}")
 
 

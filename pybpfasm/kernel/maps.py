@@ -16,7 +16,7 @@ from pybpfasm.kernel.info import MapInfo, map_info
 from pybpfasm.kernel.pins import open_pin, pin
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.types import LayoutError, Struct, pack, unpack
-from pybpfasm.spec import MapSpec
+from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import Command, MapType
 
 K = TypeVar("K")
@@ -61,7 +61,7 @@ class Map(Descriptor):
             map_flags=spec.flags,
             map_name=object_name(spec.name),
         )
-        if spec.type in _WITHOUT_BTF:
+        if spec.type in _WITHOUT_BTF or isinstance(spec.key, Untyped) or isinstance(spec.value, Untyped):
             return cls(sys.bpf(Command.MAP_CREATE, attributes, f"create map {spec.name}"), spec)
         encoder = btf.Encoder()
         attributes.btf_key_type_id = encoder.type_id(spec.key)

@@ -1,7 +1,7 @@
-"""BTF: the kernel takes what is encoded, and shows it again."""
+"""What the builder makes of types: the kernel takes it, and shows it again."""
 
 import json
-import shutil
+import re
 import struct
 import subprocess
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 
 from programs import connect, getsockopt, maps, redirect, sockops
 from pybpfasm import btf
+from pybpfasm.btf import kinds
 from pybpfasm.compiler import compile_program
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel.info import map_info
@@ -55,20 +56,37 @@ TYPES = [
     btf.Struct("pair", 8, (btf.Member("one", INT, 0), btf.Member("two", BYTE, 4))),
     btf.Struct("nested", 16, (btf.Member("name", btf.Array(BYTE, 8), 0), btf.Member("next", btf.Pointer(INT), 8))),
     btf_type(value_type(Everything)),
+    btf.Pointer(btf.Void()),
+    btf.Pointer(btf.Forward("somewhere_else")),
+    btf.Pointer(btf.Forward("somewhere_else", union=True)),
+    btf.Float("double", 8),
+    btf.Int("_Bool", 1, boolean=True),
+    btf.Enum("sign", 4, (btf.Enumerator("MINUS", -1), btf.Enumerator("PLUS", 1)), signed=True),
+    btf.Enum("wide", 8, (btf.Enumerator("FAR", 1 << 40),)),
+    btf.Union("either", 4, (btf.Member("one", INT, 0), btf.Member("two", BYTE, 0))),
+    btf.Struct("bits", 4, (btf.Member("low", INT, 0, 0, 3), btf.Member("high", INT, 1, 2, 7))),
 ]
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
 def test_the_kernel_takes_every_kind_of_type(type_: btf.Type) -> None:
     """BPF_BTF_LOAD accepts each kind of type that can be described."""
-    encoder = btf.Encoder()
+    encoder = btf.BtfBuilder()
     assert encoder.type_id(type_) > 0
     load_btf(encoder.encode(), "a type").close()
 
 
+@pytest.mark.parametrize("type_", TYPES, ids=str)
+def test_a_type_by_value_comes_back(type_: btf.Type) -> None:
+    """What `type_id` adds is what `value_type` reads."""
+    builder = btf.BtfBuilder()
+    number = builder.type_id(type_)
+    assert btf.Btf.parse(builder.encode()).value_type(number) == type_
+
+
 def test_the_kernel_takes_functions() -> None:
     """BPF_BTF_LOAD accepts a function with parameters."""
-    encoder = btf.Encoder()
+    encoder = btf.BtfBuilder()
     context = btf.Parameter("ctx", btf.Pointer(btf.Struct("bpf_sock_addr", 0)))
     encoder.function_id(btf.Function("prog", (context, btf.Parameter("n", INT)), INT))
     load_btf(encoder.encode(), "a function").close()
@@ -82,7 +100,7 @@ def test_a_wrong_blob_is_one_line() -> None:
 
 def test_the_header_and_the_first_type() -> None:
     """The blob is laid out as uapi linux/btf.h says: header, types, strings."""
-    encoder = btf.Encoder()
+    encoder = btf.BtfBuilder()
     assert encoder.type_id(INT) == 1
     data = encoder.encode()
     magic, version, flags, length, types_at, types_size, strings_at, strings_size = struct.unpack_from(
@@ -96,10 +114,45 @@ def test_the_header_and_the_first_type() -> None:
 
 def test_equal_types_and_strings_are_stored_once() -> None:
     """The same type has one number, the same text one offset."""
-    encoder = btf.Encoder()
+    encoder = btf.BtfBuilder()
     assert encoder.type_id(btf.Pointer(INT)) == encoder.type_id(btf.Pointer(btf.Int("int", 4, signed=True)))
     assert encoder.string_offset("int") == encoder.string_offset("int")
     assert encoder.encode().count(b"int\0") == 1
+
+
+def test_a_tree_with_shared_branches_takes_no_longer_than_its_types() -> None:
+    """A type in a million places of a tree is one record, and found at once."""
+    type_: btf.Type = INT
+    for depth in range(40):
+        type_ = btf.Struct(f"s{depth}", 0, (btf.Member("a", type_, 0), btf.Member("b", type_, 0)))
+    builder = btf.BtfBuilder()
+    assert builder.type_id(type_) == builder.type_id(type_) == 41
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (kinds.Void(), "is no record: void is id 0"),
+        (kinds.Ptr(-1), "no unsigned number of 32 bits"),
+        (kinds.Ptr(1 << 32), "no unsigned number of 32 bits"),
+        (kinds.Int("int", 4, 256), "bits and offset go up to 255"),
+        (kinds.Struct("s", 4, (kinds.Member("m", 1, 0, 3),)), "s.m is a bit field: the record needs kind_flag"),
+        (kinds.Struct("s", 4, (kinds.Member("m", 1, 1 << 24),), True), "s.m does not fit"),
+        (kinds.Enum("e", 4, (kinds.Enumerator("A", -1),)), "enum e: A = -1 is no unsigned number of 32 bits"),
+        (kinds.Enum64("e", 8, (kinds.Enumerator("A", 1 << 63),), True), "no signed number of 64 bits"),
+        (kinds.DeclTag("t", 1, -2), "component is -1 or a number from 0"),
+        (kinds.Typedef("a\0b", 1), "zero character"),
+        (kinds.Typedef("\ud800", 1), "half of a character"),
+    ],
+    ids=str,
+)
+def test_what_has_no_encoding_is_refused(record: kinds.Record, text: str) -> None:
+    """A number or name that does not fit is an error that says so, and adds nothing."""
+    builder = btf.BtfBuilder()
+    with pytest.raises(btf.BtfError, match=re.escape(text)):
+        builder.add(record)
+    assert builder.add(kinds.Ptr(0)) == 1
+    assert len(btf.Btf.parse(builder.encode())) == 1
 
 
 @pytest.mark.parametrize("declaration", [each for each in vars(maps).values() if isinstance(each, MapDeclaration)])
@@ -115,15 +168,6 @@ def test_the_maps_of_the_mesh(declaration: Any) -> None:
 def test_the_source_lines_of_the_mesh(program: Any) -> None:
     """The kernel takes the BTF of each program's source lines."""
     load_btf(DebugInfo.of(compile_program(program)).types, "source lines").close()
-
-
-@pytest.fixture
-def bpftool() -> str:
-    """bpftool's path; /usr/sbin need not be on PATH."""
-    found = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if found is None:
-        pytest.skip("bpftool is not installed: the kernel's word is taken")
-    return found
 
 
 def shown(bpftool: str, *arguments: str) -> Any:
