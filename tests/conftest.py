@@ -6,5 +6,7 @@ pytest_plugins = ["kernel_matrix.needs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Golden files are written anew with --update-golden, and reviewed as a diff."""
+    """Golden files, written anew and reviewed as a diff; and the length of the comparison with random programs."""
     parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+    parser.addoption("--programs", type=int, default=300, help="how many random programs to compare (default 300)")
+    parser.addoption("--seed", type=int, default=0, help="the first random program's number (default 0)")

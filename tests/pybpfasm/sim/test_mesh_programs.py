@@ -1,0 +1,194 @@
+"""The mesh's programs in the interpreter: one connection from connect() to SO_ORIGINAL_DST, and what is refused.
+
+An example of how programs are unit-tested: one world and one set of maps, a run for each thing that happens.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from merbridge.datapath.collection import DatapathSettings, collection
+from programs.maps import IN_MESH, ZTUNNEL, Count
+from pybpfasm import sim
+from pybpfasm.spec import CollectionSpec
+from pybpfasm.uapi import SockOpsOp, TcpState
+
+APP, ZTUNNEL_ADDRESS, SERVICE = "10.0.0.5", "10.0.0.9", "10.96.0.10"
+APP_NETNS, ZTUNNEL_NETNS = 77, 99
+SOL_IP, SO_ORIGINAL_DST = 0, 80
+REFUSE, PASS = 0, 1
+
+
+@pytest.fixture(scope="module", name="programs")
+def _programs() -> CollectionSpec:
+    return collection(DatapathSettings())
+
+
+class Node:
+    """A node's maps and world, with one enrolled pod and its ztunnel, and the sockets of one connection."""
+
+    def __init__(self, programs: CollectionSpec) -> None:
+        self.programs = programs.programs
+        self.maps = sim.create_maps(programs)
+        self.world = sim.World(cgroup_id=4711)
+        self.app = sim.Sock(cookie=1001, netns_cookie=APP_NETNS)
+        self.accepted = sim.Sock(cookie=2002, netns_cookie=ZTUNNEL_NETNS)
+
+    def enroll(self) -> None:
+        """Make the app's namespace one of the mesh."""
+        self.maps["netns_info_map"].update(APP_NETNS, struct.pack("<I", IN_MESH) + socket.inet_aton(APP))
+
+    def know_ztunnel(self) -> None:
+        """Tell where ztunnel is."""
+        self.maps["settings"].update(ZTUNNEL, struct.pack("<Q4s4x", ZTUNNEL_NETNS, socket.inet_aton(ZTUNNEL_ADDRESS)))
+
+    def run(self, name: str, ctx: sim.Context) -> sim.Result:
+        """Run one of the programs."""
+        return sim.run(self.programs[name], ctx, maps=self.maps, world=self.world)
+
+    def connect(self) -> tuple[int, sim.SockAddr]:
+        """The app connects to a service."""
+        ctx = sim.SockAddr(user_ip4=SERVICE, user_port=80, sk=self.app)
+        return self.run("connect4", ctx).ret, ctx
+
+    def client_event(self, op: SockOpsOp, *args: int) -> sim.Result:
+        """Something happens to the app's socket."""
+        return self.run("sockops", sim.SockOps(
+            op=op, args=[*args, 0, 0][:4], local_ip4=APP, local_port=40000, remote_ip4=ZTUNNEL_ADDRESS,
+            remote_port=15001, sk=self.app,
+        ))  # fmt: skip
+
+    def accepting_event(self, op: SockOpsOp) -> sim.Result:
+        """Something happens to ztunnel's socket."""
+        return self.run("sockops", sim.SockOps(
+            op=op, local_ip4=ZTUNNEL_ADDRESS, local_port=15001, remote_ip4=APP, remote_port=40000, sk=self.accepted,
+        ))  # fmt: skip
+
+    def count(self, what: Count) -> int:
+        """How often something was counted."""
+        return int.from_bytes(self.maps["counters"].lookup(what) or b"", "little")
+
+
+@pytest.fixture(name="node")
+def _node(programs: CollectionSpec) -> Iterator[Node]:
+    node = Node(programs)
+    node.enroll()
+    node.know_ztunnel()
+    return node
+
+
+def test_an_enrolled_pods_connection_goes_to_ztunnel(node: Node) -> None:
+    """connect4 rewrites the destination, keeps the original on the socket, and counts."""
+    verdict, ctx = node.connect()
+    assert (verdict, ctx.user_ip4, ctx.user_port) == (PASS, ZTUNNEL_ADDRESS, 15001)
+    state = node.maps["socket_state"].value_of(node.app)
+    assert state[:6] == socket.inet_aton(SERVICE) + (80).to_bytes(2, "big")
+    assert node.count(Count.REDIRECTED) == 1
+
+
+def test_without_a_ztunnel_it_is_refused(programs: CollectionSpec) -> None:
+    """An enrolled pod whose ztunnel is unknown is refused, nothing is rewritten."""
+    node = Node(programs)
+    node.enroll()
+    verdict, ctx = node.connect()
+    assert (verdict, ctx.user_ip4, ctx.user_port) == (REFUSE, SERVICE, 80)
+    assert node.count(Count.REFUSED_NO_ZTUNNEL) == 1
+
+
+def test_others_are_left_alone(programs: CollectionSpec) -> None:
+    """A namespace and a cgroup that nobody knows, UDP, and a pod's own address pass unchanged."""
+    node = Node(programs)
+    node.know_ztunnel()
+    assert node.connect()[1].user_ip4 == SERVICE
+    node.enroll()
+    for ctx in (
+        sim.SockAddr(user_ip4=SERVICE, user_port=53, protocol=socket.IPPROTO_UDP, sk=node.app),
+        sim.SockAddr(user_ip4="127.0.0.1", user_port=80, sk=node.app),
+        sim.SockAddr(user_ip4=APP, user_port=80, sk=node.app),
+    ):
+        before = ctx.user_ip4
+        assert node.run("connect4", ctx).ret == PASS
+        assert ctx.user_ip4 == before
+
+
+def test_the_cgroup_is_asked_where_the_namespace_is_not_known(programs: CollectionSpec) -> None:
+    """A pod that is known by its cgroup only is redirected too."""
+    node = Node(programs)
+    node.know_ztunnel()
+    node.maps["cgroup_info_map"].update(4711, struct.pack("<I", IN_MESH) + socket.inet_aton(APP))
+    assert node.connect()[1].user_ip4 == ZTUNNEL_ADDRESS
+
+
+def test_ipv6_is_refused_and_v4_mapped_is_redirected(node: Node) -> None:
+    """connect6 refuses IPv6 and treats ::ffff:a.b.c.d as connect4 does."""
+    ctx = sim.SockAddr(user_ip6="2001:db8::1", user_port=80, sk=node.app)
+    assert node.run("connect6", ctx).ret == REFUSE
+    mapped = sim.SockAddr(user_ip6=f"::ffff:{SERVICE}", user_port=80, sk=node.app)
+    assert node.run("connect6", mapped).ret == PASS
+    assert (mapped.user_ip6, mapped.user_port) == (f"::ffff:{ZTUNNEL_ADDRESS}", 15001)
+
+
+def test_ztunnel_learns_the_original_destination(node: Node) -> None:
+    """From connect to SO_ORIGINAL_DST: connect4, sockops of both sides, getsockopt, by the same maps."""
+    node.connect()
+    node.client_event(SockOpsOp.TCP_CONNECT_CB)
+    assert len(node.maps["original_dst"]) == 1
+    node.accepting_event(SockOpsOp.PASSIVE_ESTABLISHED_CB)
+    assert len(node.maps["original_dst"]) == 0
+    asked = sim.Sockopt(level=SOL_IP, optname=SO_ORIGINAL_DST, optval=bytes(16), retval=-92, sk=node.accepted)
+    assert node.run("getsockopt", asked).ret == 1
+    assert asked.optval == struct.pack("<H", socket.AF_INET) + (80).to_bytes(2, "big") + socket.inet_aton(
+        SERVICE
+    ) + bytes(8)
+    assert (asked.retval, asked.optlen) == (0, 16)
+
+
+def test_other_options_are_left_alone(node: Node) -> None:
+    """getsockopt answers nothing for a socket that is not of a redirected connection."""
+    asked = sim.Sockopt(level=SOL_IP, optname=SO_ORIGINAL_DST, optval=bytes(16), retval=-92, sk=sim.Sock())
+    node.run("getsockopt", asked)
+    assert (asked.retval, asked.optval) == (-92, bytes(16))
+
+
+def established(node: Node) -> None:
+    """Both sides of a connection stand."""
+    node.connect()
+    node.client_event(SockOpsOp.TCP_CONNECT_CB)
+    node.accepting_event(SockOpsOp.PASSIVE_ESTABLISHED_CB)
+    node.client_event(SockOpsOp.ACTIVE_ESTABLISHED_CB)
+
+
+def test_bytes_are_redirected_to_the_other_socket(node: Node) -> None:
+    """What the app sends goes straight into ztunnel's socket."""
+    established(node)
+    sent = node.run("redirect", sim.SkMsg(data=b"GET /", sk=node.app))
+    assert [redirect.target for redirect in sent.redirects] == [node.accepted]
+    assert sent.redirects[0].flags == 1
+
+
+def test_a_direction_that_tcp_has_is_not_redirected(node: Node) -> None:
+    """Once TCP was given a byte of this direction, later ones follow it."""
+    established(node)
+    write_current_mss = 1
+    node.client_event(SockOpsOp.HDR_OPT_LEN_CB, write_current_mss)
+    assert node.run("redirect", sim.SkMsg(data=b"GET /", sk=node.app)).redirects == []
+
+
+def test_a_closed_client_leaves_nothing(node: Node) -> None:
+    """A connection that never stood is forgotten when the client closes."""
+    node.connect()
+    node.client_event(SockOpsOp.TCP_CONNECT_CB)
+    node.client_event(SockOpsOp.STATE_CB, TcpState.SYN_SENT, TcpState.CLOSE)
+    assert len(node.maps["original_dst"]) == 0
+
+
+def test_coverage_of_connect4_names_python_lines(node: Node) -> None:
+    """Runs are merged, and what is missing is named by the line of the program's source."""
+    first = sim.run(node.programs["connect4"], sim.SockAddr(user_ip4=SERVICE, sk=node.app), maps=node.maps)
+    second = sim.run(node.programs["connect4"], sim.SockAddr(protocol=17, sk=node.app), maps=node.maps)
+    both = first.coverage | second.coverage
+    assert len(both.missing()) < len(second.coverage.missing())
+    assert any(line.endswith("connect.py") for line, _ in both.covered_lines)
+    assert "if instead == ANY:" in {missing.line.text.strip() for missing in both.missing() if missing.line}
