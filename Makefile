@@ -6,14 +6,18 @@ RUN := $(VENV)/bin/python
 KERNEL ?= all
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test vmtest lint clean
+.PHONY: demo test vmtest docs lint clean
 
 demo: $(VENV)/.agent
 	$(RUN) -m merbridge demo
 
-test: lint
+test: lint docs
 	sh tools/install-test-packages
 	$(RUN) -m pytest
+
+# The pages as HTML in build/docs; their examples are run first.
+docs: $(VENV)/.dev
+	$(RUN) -m sphinx -q -W -b html docs build/docs
 
 # In virtual machines: every kernel of docs/kernels.md and the runner's own tests, or KERNEL=trixie alone.
 vmtest: $(VENV)/.dev

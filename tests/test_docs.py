@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from merbridge.demo.cgroups import cgroup2_mount
+from tools.page_examples import asks_to_be_run, program
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,6 +39,24 @@ def test_the_tutorial_runs_as_written(tmp_path: Path, cgroup: Path) -> None:
     assert "1: (85) call bpf_get_current_uid_gid#15" in result.stdout
     assert "the kernel rejected program wrong at " in result.stdout
     assert "`return h.get_current_uid_gid()`" in result.stdout
+
+
+PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if asks_to_be_run(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_pages_examples_run(page: Path) -> None:
+    """What a page of the library shows works as it is written, in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", program(page)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_each_part_of_the_library_has_a_page() -> None:
+    """Every public module is on a page whose examples are run."""
+    named = {page.stem for page in PAGES}
+    assert named >= {"isa", "btf", "elf", "sim", "cfg"}
 
 
 def test_the_readmes_program_loads(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cluster import SLOWNESS
+
 from merbridge.demo.workloads import Pod
 
 START_SECONDS = 5.0
@@ -51,7 +53,7 @@ class HAProxy:
         # In the foreground, as one process.
         self.process = self._pod.run([program, "-db", "-f", str(configuration)], stdout=log, stderr=log)
         self._undo.callback(self._end)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * SLOWNESS
         while not self._listens():
             running = self.process.poll() is None and time.monotonic() < deadline
             assert running, f"haproxy does not listen: {(directory / 'log').read_text()}"
