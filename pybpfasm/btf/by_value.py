@@ -79,6 +79,8 @@ class _Trees:
 
     def _member(self, member: kinds.Member, depth: int) -> types.Member:
         type_ = self.tree(member.type_id, behind_pointer=False, depth=depth)
-        start, size = (0, None) if member.bit_size is not None else integer_bits(self._btf, member.type_id)
+        start, size = 0, None
+        if member.bit_size is None and isinstance(type_, types.Int):
+            start, size = integer_bits(self._btf, member.type_id)
         byte, bit = divmod(member.bit_offset + start, 8)
         return types.Member(member.name, type_, byte, bit, member.bit_size if size is None else size)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pybpfasm.btf import kinds
 from pybpfasm.btf.error import BtfError, NotFoundError
-from pybpfasm.btf.kinds import Kind
-from pybpfasm.btf.sizes import Types, described
+from pybpfasm.btf.kinds import Kind, Record
+from pybpfasm.btf.sizes import Types, described, strip
 from pybpfasm.btf.value import Value
 
 if TYPE_CHECKING:
@@ -32,6 +32,21 @@ class Field(Value):
     def byte_offset(self) -> int:
         """The byte where the field starts (for a bit field: its first bit)."""
         return self.bit_offset // 8
+
+
+class _DecodedOnce:
+    """The types of a blob, each decoded once: many members may have one type, and a long one."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self._records: dict[int, Record] = {}
+        self.pointer_size = btf.pointer_size
+
+    def type(self, type_id: int) -> Record:
+        """The record of an id."""
+        if type_id not in self._records:
+            self._records[type_id] = self._btf.type(type_id)
+        return self._records[type_id]
 
 
 def find_field(btf: Btf, path: str, within: int | None) -> Field:
@@ -105,6 +120,7 @@ def _search(btf: Btf, outermost: kinds.Struct | kinds.Union, name: str) -> Field
     """The member of that name, in the struct itself or in its anonymous members."""
     waiting = [(0, outermost)]
     seen: set[int] = set()
+    decoded = _DecodedOnce(btf)
     while waiting:
         start, record = waiting.pop()
         anonymous: list[tuple[int, kinds.Struct | kinds.Union]] = []
@@ -112,8 +128,8 @@ def _search(btf: Btf, outermost: kinds.Struct | kinds.Union, name: str) -> Field
             if member.name == name:
                 return _placed(btf, start, member)
             if not member.name:
-                type_id = btf.strip(member.type_id)
-                inner = btf.type(type_id)
+                type_id = strip(decoded, member.type_id)
+                inner = decoded.type(type_id)
                 if type_id not in seen and isinstance(inner, kinds.Struct | kinds.Union):
                     seen.add(type_id)
                     anonymous.append((start + member.bit_offset, inner))

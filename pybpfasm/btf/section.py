@@ -85,6 +85,7 @@ class TypeSection:
         self._counted = 0
         self._lengths = _Lengths(_further_layout(data, header))
         self._first_id: int | None = None
+        self._names: dict[int, str] = {}  # many members may have one long name
         self._string_base: int = base.string_end if base else 0
 
     @property
@@ -185,10 +186,14 @@ class TypeSection:
 
     def name_at(self, word: int) -> str:
         """The name whose string offset stands at a word."""
-        try:
-            return self.string(self.words[word], MAX_NAME)
-        except BtfError as error:
-            raise self.error(word, f"no name: {error}") from None
+        offset = self.words[word]
+        name = self._names.get(offset)
+        if name is None:
+            try:
+                name = self._names[offset] = self.string(offset, MAX_NAME)
+            except BtfError as error:
+                raise self.error(word, f"no name: {error}") from None
+        return name
 
     def string(self, offset: int, limit: int | None = None) -> str:
         """The string at an offset, of up to `limit` bytes; bytes that are no UTF-8 come as surrogates."""

@@ -56,7 +56,7 @@ def encode(instructions: Iterable[Instruction], byteorder: ByteOrder = "little")
             fields = (opcode, dst, src, offset, imm)
             raise EncodingError(f"slot {slot}: {_out_of_range(*fields)}") from None
     data = b"".join(parts)
-    return data if byteorder == "little" else exchange_byteorder(data)
+    return data if byteorder == "little" else _of_other_order(data, byteorder)
 
 
 def decode(data: bytes, byteorder: ByteOrder = "little") -> list[Instruction]:
@@ -67,8 +67,8 @@ def decode(data: bytes, byteorder: ByteOrder = "little") -> list[Instruction]:
     if len(data) % SLOT_BYTES:
         left = len(data) % SLOT_BYTES
         raise EncodingError(f"slot {len(data) // SLOT_BYTES}: {left} bytes left over, a slot has {SLOT_BYTES}")
-    if byteorder == "big":
-        data = exchange_byteorder(data)
+    if byteorder != "little":
+        data = _of_other_order(data, byteorder)
     instructions: list[Instruction] = []
     append, new = instructions.append, tuple.__new__
     fields_of, registers_of, filled = FIELDS, _REGISTERS, _FILLED
@@ -90,6 +90,12 @@ def decode(data: bytes, byteorder: ByteOrder = "little") -> list[Instruction]:
                 raise EncodingError(f"slot {_slot_of(instructions)}: {found}")
         append(new(Instruction, (opcode, dst, src, offset, imm, None)))
     return instructions
+
+
+def _of_other_order(data: bytes, byteorder: ByteOrder) -> bytes:
+    if byteorder != "big":
+        raise ValueError(f"byte order {byteorder!r} is not known: little and big are")
+    return exchange_byteorder(bytes(data))
 
 
 def exchange_byteorder(data: bytes) -> bytes:

@@ -95,7 +95,9 @@ def one_of(words: Iterable[str], name: str) -> Part:
 
 NUMBER = Part(r"([-+]?(?:0[xX][0-9a-fA-F]+|[0-9]+))\b", "a number")
 SIGNED_NUMBER = Part(r"([-+][ \t]*+(?:0[xX][0-9a-fA-F]+|[0-9]+))\b", "`+` or `-` and a number")
-IDENTIFIER = Part(r"([A-Za-z_.$][\w.$]*+)", "a name")
+# A name, or any text in quotes; what stands in text is not always what C calls an identifier.
+NAME = r"[A-Za-z_.$][\w.$]*+|\"[^\"\n]*+\""
+IDENTIFIER = Part(f"({NAME})", "a name")
 
 
 def number(text: str) -> int:
@@ -160,7 +162,7 @@ def read(forms: Sequence[Form], text: str, line: int, start: int = 0, source: st
         found = form.match(text, start)
         if found is not None:
             try:
-                return form.build(found.groups())
+                return _without_quotes(form.build(found.groups()))
             except ValueRangeError as error:
                 column = found.start(error.group + 1) + 1
                 raise ParseError(line, column, source or text, error.message) from None
@@ -168,6 +170,11 @@ def read(forms: Sequence[Form], text: str, line: int, start: int = 0, source: st
     if place == start:
         wanted = [AN_INSTRUCTION]
     raise ParseError(line, place + 1, source or text, f"{_listed(wanted)} is expected{_found(text, place, wanted)}")
+
+
+def _without_quotes(instruction: Instruction) -> Instruction:
+    symbol = instruction[5]
+    return instruction if symbol is None or symbol[0] != '"' else instruction._replace(symbol=symbol[1:-1])
 
 
 def _furthest(forms: Sequence[Form], text: str, start: int) -> tuple[int, list[str]]:

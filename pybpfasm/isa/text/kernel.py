@@ -37,6 +37,7 @@ from pybpfasm.isa.opcodes import (
 )
 from pybpfasm.isa.text.grammar import (
     IDENTIFIER,
+    NAME,
     NUMBER,
     SIGNED_NUMBER,
     Build,
@@ -196,7 +197,7 @@ def _format_wide(instruction: Instruction) -> str:
         case WideKind.BTF_ID:
             return f"ksym[{symbol}]" if symbol else f"btf[{low}:{high}]"
         case _:
-            return f"0x{imm & (1 << 64) - 1:x}"
+            return f"addr[{symbol}]+{imm}" if symbol else f"0x{imm & (1 << 64) - 1:x}"
 
 
 def _signed32(value: int) -> int:
@@ -208,11 +209,21 @@ def _format_call(instruction: Instruction) -> str:
     start = f"({CALL:02x}) call "
     if kind == CallKind.FUNCTION:
         # A loaded program's dump has the distance in the offset, and the number of the function in the immediate.
-        return start + (symbol or (f"pc{at:+d}#{imm}" if at else f"pc{imm:+d}"))
+        if symbol is not None:
+            return start + (f'"{symbol}"' if _known_helper(symbol) is not None else symbol)
+        return start + (f"pc{at:+d}#{imm}" if at else f"pc{imm:+d}")
     if kind == CallKind.KFUNC:
         module = f"{at:+d}" if at else ""
         return f"{start}kernel-function{module}#{symbol or imm}"
     return f"{start}{_helper_name(imm)}#{imm}"
+
+
+def _known_helper(name: str) -> int | None:
+    """The number of the helper that is called so, as in bpf_map_lookup_elem."""
+    from pybpfasm.uapi import Helper  # loaded when first used
+
+    member = name.removeprefix("bpf_").upper()
+    return int(Helper[member]) if name.startswith("bpf_") and member in Helper.__members__ else None
 
 
 def _helper_name(helper: int) -> str:
@@ -262,7 +273,7 @@ _PARTS = {
     "NUMBER": NUMBER,
     "DECIMAL": Part(r"([-+]?[0-9]+)\b", "a decimal number"),
     "HEXADECIMAL": Part(r"([-+]?0[xX][0-9a-fA-F]+)\b", "a number with 0x"),
-    "TARGET": Part(r"(pc[+-][0-9]+\b|(?!pc[+-])[A-Za-z_.$][\w.$]*+)", "`pc` and a distance (pc+3), or a label"),
+    "TARGET": Part(rf"(pc[+-][0-9]+\b|(?!pc[+-])(?:{NAME}))", "`pc` and a distance (pc+3), or a label"),
     "ALU": one_of([*ALU_SIGNS, *SIGNED_DIVISIONS], "an operator such as `+=`"),
     "LOCK": one_of(LOCK_SIGNS, "`+=`, `|=`, `&=` or `^=`"),
     "JUMP": one_of(JUMP_SIGNS, "a comparison such as `==`"),
@@ -272,14 +283,14 @@ _PARTS = {
     "FETCH": one_of(["xchg", *(f"fetch_{name}" for name in FETCH_NAMES)], "fetch_add, _or, _and, _xor or xchg"),
     "NAME": IDENTIFIER,
     "MAP": Part(
-        r"(?:(fd|id|idx):([0-9]+)|(?!(?:fd|id|idx):)([A-Za-z_.$][\w.$]*+))",
+        rf"(?:(fd|id|idx):([0-9]+)|(?!(?:fd|id|idx):)({NAME}))",
         "a map's name, or id:, fd: or idx: and a number",
     ),
     "AT": Part(r"(?:\[0\]\+([0-9]+))?", "`[0]+` and an offset"),
-    "FUNCTION": Part(r"(?:([-+][0-9]+)|([A-Za-z_.$][\w.$]*+))", "a distance or a function's name"),
+    "FUNCTION": Part(rf"(?:([-+][0-9]+)|({NAME}))", "a distance or a function's name"),
     "LOCAL": Part(r"pc([-+][0-9]+)(?:#(?:(-?[0-9]+)|[A-Za-z_]\w*+|0x[0-9a-f]+))?", "`pc` and a distance"),
-    "KFUNC": Part(r"kernel-function([-+][0-9]+)?#([-+]?[0-9]+|[A-Za-z_.$][\w.$]*+)", "kernel-function#…"),
-    "CALLEE": Part(r"([A-Za-z_.$][\w.$]*+)(?:#(-?[0-9]+))?", "a helper's name and number (name#5), a function's name"),
+    "KFUNC": Part(rf"kernel-function([-+][0-9]+)?#([-+]?[0-9]+|{NAME})", "kernel-function#…"),
+    "CALLEE": Part(rf"({NAME})(?:#(-?[0-9]+))?", "a helper's name and number (name#5), a function's name"),
 }
 _SWAP_OPCODES = {"le": Class.ALU | Alu.END | K, "be": Class.ALU | Alu.END | X, "bswap": Class.ALU64 | Alu.END}
 _ALU_CODES: dict[str, tuple[int, int]] = {
@@ -351,7 +362,7 @@ def _build_signed_move(groups: Groups) -> Instruction:
 
 def _build_cast(groups: Groups) -> Instruction:
     spaces = number(groups[2]) << 16 | number(groups[3])
-    if not 0 <= spaces <= 0xFFFFFFFF:
+    if not (0 <= spaces <= 0xFFFFFFFF and 0 <= number(groups[3]) <= 0xFFFF):
         raise ValueRangeError(2, "an address space has 16 bits")
     imm = spaces - (1 << 32) if spaces >> 31 else spaces
     return Instruction(int(MOV64_X), int(groups[0]), int(groups[1]), 1, imm)
@@ -477,11 +488,9 @@ def _build_call(groups: Groups) -> Instruction:
     name, helper = groups
     if helper is not None:
         return Instruction(int(CALL), imm=immediate(groups, 1))
-    from pybpfasm.uapi import Helper  # loaded when first used
-
-    known = name.removeprefix("bpf_").upper()
-    if name.startswith("bpf_") and known in Helper.__members__:
-        return Instruction(int(CALL), imm=int(Helper[known]))
+    known = _known_helper(name)
+    if known is not None:
+        return Instruction(int(CALL), imm=known)
     return Instruction(int(CALL), src=CallKind.FUNCTION, symbol=name)
 
 
@@ -524,6 +533,10 @@ def _build_kernel_variable(groups: Groups) -> Instruction:
     return _wide(groups[0], WideKind.BTF_ID, 0, groups[1])
 
 
+def _build_address(groups: Groups) -> Instruction:
+    return _wide(groups[0], WideKind.IMM, wide_immediate(groups, 2), groups[1])
+
+
 def _build_btf_id(groups: Groups) -> Instruction:
     return _wide(groups[0], WideKind.BTF_ID, unsigned(groups, 2) << 32 | unsigned(groups, 1))
 
@@ -555,6 +568,7 @@ _ASSIGNMENTS = _forms(
     (_build_function_address, "{R} = subprog [ {FUNCTION} ]"),
     (_build_kernel_variable, "{R} = ksym [ {NAME} ]"),
     (_build_btf_id, "{R} = btf [ {NUMBER} : {NUMBER} ]"),
+    (_build_address, "{R} = addr [ {NAME} ] + {NUMBER}"),
     (_build_per_cpu, "{R} = & ( void __percpu * ) ( {R} )"),
 )
 _STORES = _forms(

@@ -38,6 +38,7 @@ from pybpfasm.isa.opcodes import (
 )
 from pybpfasm.isa.text.grammar import (
     IDENTIFIER,
+    NAME,
     NUMBER,
     SIGNED_NUMBER,
     Build,
@@ -71,6 +72,7 @@ _WIDE_NOTES = {
     WideKind.MAP_VALUE: "map value",
     WideKind.BTF_ID: "kernel variable",
     WideKind.FUNC: "function",
+    WideKind.IMM: "address",
 }
 
 _SWAP_OPCODES = {
@@ -226,7 +228,8 @@ def _format_wide(instruction: Instruction) -> str:
             return f"r{dst} = {_hex(imm - (1 << 64) if imm >> 63 else imm)} ll"
         low, high = imm & 0xFFFFFFFF, imm >> 32 & 0xFFFFFFFF
         return f"ld_pseudo\tr{dst}, {kind:#x}, {low:#x}" + (f" <{_distance(high)}>" if high else "")
-    at = f" + {imm >> 32:#x}" if imm >> 32 else ""
+    number_of = imm if kind == WideKind.IMM else imm >> 32
+    at = f" + {number_of:#x}" if number_of else ""
     note = _WIDE_NOTES.get(WideKind(kind))
     return f"r{dst} = {symbol}{at} ll" + (f" <{note}>" if note else "")
 
@@ -271,7 +274,7 @@ _PARTS = {
     "NUMBER": NUMBER,
     "NAME": IDENTIFIER,
     "TARGET": Part(
-        r"([+-](?:0[xX][0-9a-fA-F]+|[0-9]+)\b|(?!pc[+-])[A-Za-z_.$][\w.$]*+)",
+        rf"([+-](?:0[xX][0-9a-fA-F]+|[0-9]+)\b|(?!pc[+-])(?:{NAME}))",
         "a distance with its sign (+3), or a label",
     ),
     # llvm-objdump's name for the place may follow.
@@ -286,8 +289,8 @@ _PARTS = {
     "CMPXCHG": Part(r"cmpxchg(_64|32_32)\b", "cmpxchg_64 or cmpxchg32_32"),
     "EXTRA": Part(r"(?:<([-+](?:0[xX][0-9a-fA-F]+|[0-9]+))>)?", "`<`"),
     "AT": Part(r"(?:\+[ \t]*+(0[xX][0-9a-fA-F]+|[0-9]+))?", "`+` and an offset"),
-    "WIDE": Part(r"(?:<(map value|kernel variable|function)>)?", "`<map value>`"),
-    "CALLEE": Part(r"([-+]?(?:0[xX][0-9a-fA-F]+|[0-9]+)\b|[A-Za-z_.$][\w.$]*+)", "a number or a function's name"),
+    "WIDE": Part(r"(?:<(map value|kernel variable|function|address)>)?", "`<map value>`"),
+    "CALLEE": Part(rf"([-+]?(?:0[xX][0-9a-fA-F]+|[0-9]+)\b|{NAME})", "a number or a function's name"),
     "CALLED": Part(r"(?:<(?:(function|kfunc)([-+](?:0[xX][0-9a-fA-F]+|[0-9]+))?|[^<>]*)>)?", "`<`"),
 }
 _ALU_CODES: dict[str, tuple[int, int]] = {
@@ -357,7 +360,7 @@ def _build_signed_move(groups: Groups) -> Instruction:
 
 def _build_cast(groups: Groups) -> Instruction:
     spaces = number(groups[2]) << 16 | number(groups[3])
-    if not 0 <= spaces <= 0xFFFFFFFF:
+    if not (0 <= spaces <= 0xFFFFFFFF and 0 <= number(groups[3]) <= 0xFFFF):
         raise ValueRangeError(2, "an address space has 16 bits")
     imm = spaces - (1 << 32) if spaces >> 31 else spaces
     return Instruction(int(MOV64_X), int(groups[0]), int(groups[1]), 1, imm)
@@ -487,12 +490,13 @@ def _build_call(groups: Groups) -> Instruction:
 
 
 def _build_wide_symbol(groups: Groups) -> Instruction:
-    at = unsigned(groups, 2) << 32 if groups[2] else 0
+    at = wide_immediate(groups, 2)
     kinds = {note: kind for kind, note in _WIDE_NOTES.items()}
     kind = kinds.get(groups[3], WideKind.MAP_FD)
-    if at and kind != WideKind.MAP_VALUE:
+    if at and kind not in (WideKind.MAP_VALUE, WideKind.IMM):
         raise ValueRangeError(2, "only a map's value is addressed with an offset: write <map value> behind it")
-    return Instruction(int(LD_IMM64), int(groups[0]), int(kind), 0, at, groups[1])
+    imm = at if kind == WideKind.IMM else unsigned(groups, 2) << 32
+    return Instruction(int(LD_IMM64), int(groups[0]), int(kind), 0, imm, groups[1])
 
 
 def _build_pseudo(groups: Groups) -> Instruction:

@@ -1,5 +1,6 @@
 """From a printer for each opcode to one for all instructions."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from pybpfasm.isa.instruction import EncodingError, Instruction
@@ -7,15 +8,27 @@ from pybpfasm.isa.validity import FIELDS, VARIANT, problem
 
 Format = Callable[[Instruction], str]
 
+_PLAIN = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*").fullmatch
+_QUOTABLE = re.compile(r"[^\"\r\n;#]+").fullmatch
+
 
 def printer(formats: Mapping[int, Format]) -> Format:
     """A printer that refuses opcodes and variants that there are not, with `EncodingError`."""
     checked = {int(opcode): _checked(each) if FIELDS[opcode] & VARIANT else each for opcode, each in formats.items()}
 
     def text(instruction: Instruction) -> str:
+        symbol = instruction[5]
+        if symbol is not None and not _PLAIN(symbol):
+            instruction = _quoted(instruction, symbol)
         return checked.get(instruction[0], _refuse)(instruction)
 
     return text
+
+
+def _quoted(instruction: Instruction, symbol: str) -> Instruction:
+    if not symbol or not _QUOTABLE(symbol):
+        raise EncodingError(f"symbol {symbol!r} cannot be written: it is empty, or has a quote, a line end, `;` or `#`")
+    return instruction._replace(symbol=f'"{symbol}"')
 
 
 def _checked(plain: Format) -> Format:

@@ -74,16 +74,17 @@ class Reader:
 
     def line(self, number: int, source: str) -> None:
         """Read one line."""
-        if len(source) > LONGEST_LINE:
-            raise ParseError(number, 1, source, f"a line has at most {LONGEST_LINE} characters, this has {len(source)}")
         text = source
         if ";" in text or "#" in text or "//" in text:
             text = self._comment.sub("", text)
-            if self._syntax == "llvm" and ";" in text:
-                for begin, end in _pieces(text):
-                    self._statement(number, " " * begin + text[begin:end].rstrip(), source)
-                return
-        self._statement(number, text.rstrip(), source)
+        if len(text) > LONGEST_LINE:
+            message = f"a line has at most {LONGEST_LINE} characters, this has {len(text)}"
+            raise ParseError(number, 1, source, message)
+        if self._syntax == "llvm" and ";" in text:
+            for begin, end in _pieces(text):
+                self._statement(number, " " * begin + text[begin:end].rstrip(), source)
+        else:
+            self._statement(number, text.rstrip(), source)
 
     def _statement(self, number: int, text: str, source: str) -> None:
         """Read what is one statement at most, labels before it; it stands where it stands in `source`."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,11 +18,15 @@ from pybpfasm.btf import (
     Ext,
     FuncInfo,
     LineInfo,
+    NotFoundError,
     SectionFuncInfo,
     SectionLineInfo,
     SectionRelocations,
     kinds,
 )
+from pybpfasm.btf import blob as blob_module
+from pybpfasm.btf.section import TypeSection
+from pybpfasm.btf.words import decode
 
 M, P = kinds.Member, kinds.Parameter
 
@@ -201,3 +205,34 @@ def test_a_name_may_be_longer_than_any_kernel_takes() -> None:
     assert len(read.name(1)) == 4096
     with pytest.raises(BtfError, match="BTF, byte 36: no name: BTF: string 4098 is longer than 4096 bytes"):
         read.name(2)
+
+
+@pytest.mark.parametrize("ask", [lambda read: read.field("a.none"), lambda read: read.value_type(read.find("a"))])
+def test_many_members_of_one_long_type(ask: Callable[[Btf], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many members a struct has, the long type that they share is decoded a few times only."""
+    builder = BtfBuilder()
+    number = builder.add(kinds.Int("int", 4, 32))
+    inner = builder.add(kinds.Struct("b", 4, tuple(M(f"m{each}", number, 0) for each in range(300))))
+    builder.add(kinds.Struct("a", 4, tuple(M("", inner, 0) for _ in range(300))))
+    decoded: list[int] = []
+
+    def counted(section: TypeSection, start: int) -> kinds.Record:
+        record = decode(section, start)
+        if isinstance(record, kinds.Struct):
+            decoded.append(start)
+        return record
+
+    monkeypatch.setattr(blob_module, "decode", counted)
+    with contextlib.suppress(NotFoundError):
+        ask(Btf.parse(builder.encode()))
+    assert max(decoded.count(start) for start in set(decoded)) < 20
+
+
+def test_a_name_that_all_members_share_is_held_once() -> None:
+    """A long name that a thousand members have costs memory once."""
+    builder = BtfBuilder()
+    number = builder.add(kinds.Int("int", 4, 32))
+    struct = builder.add(kinds.Struct("s", 4, tuple(M("x" * 4000, number, 0) for _ in range(1000))))
+    record = Btf.parse(builder.encode()).type(struct)
+    assert isinstance(record, kinds.Struct)
+    assert len({id(member.name) for member in record.members}) == 1
