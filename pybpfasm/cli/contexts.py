@@ -65,14 +65,14 @@ def set_fields(context: Context | None, settings: list[str]) -> None:
         _check(holder, name, path)
 
 
-def set_packet(context: Context | None, packet: bytes | None) -> None:
-    """Give the context its packet. Raises `UsageError` if it has none."""
+def with_packet(context: Context | None, packet: bytes | None) -> Context | None:
+    """The context made anew with its packet, which decides some fields. Raises `UsageError` if it can have none."""
     if packet is None:
-        return
+        return context
     if context is None or context.packet_attribute is None:
         what = f"struct {context.uapi} has none" if context is not None else "there is no context: say --ctx xdp_md"
         raise UsageError(f"--packet: {what}")
-    setattr(context, context.packet_attribute, packet)
+    return type(context)(**{context.packet_attribute: packet})
 
 
 def field_values(context: Context | None, prefix: str = "") -> dict[str, Any]:

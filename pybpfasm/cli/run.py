@@ -81,14 +81,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _context(program: FoundProgram, arguments: Namespace) -> "Context | None":
-    from pybpfasm.cli.contexts import new_context, set_fields, set_packet
+    from pybpfasm.cli.contexts import new_context, set_fields, with_packet
 
-    context = new_context(arguments.ctx, program.spec)
+    packet = bytes_of(arguments.packet, "--packet") if arguments.packet is not None else None
+    context = with_packet(new_context(arguments.ctx, program.spec), packet)
     if context is None and program.spec is not None:
         what = f"program {program.name} of section {program.section!r} has a type without a context here"
         raise InputError(f"{shown(arguments.input)}: {what}: say --ctx TYPE")
     set_fields(context, arguments.set)
-    set_packet(context, bytes_of(arguments.packet, "--packet") if arguments.packet is not None else None)
     return context
 
 

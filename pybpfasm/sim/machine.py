@@ -28,9 +28,8 @@ from pybpfasm.sim.registers import (
 from pybpfasm.sim.tracing import Trace, TraceEntry
 from pybpfasm.sim.world import Observed, World
 
-# The kernel's limits: MAX_CALL_FRAMES (include/linux/bpf_verifier.h), and BPF_MAX_LOOPS for may_goto.
+# The kernel's limit: MAX_CALL_FRAMES (include/linux/bpf_verifier.h).
 MAX_FRAMES = 8
-MAX_LOOPS = 8 << 20
 
 
 @attrs.define(eq=False)
@@ -41,7 +40,7 @@ class Frame:
     program: Program
     return_to: int
     saved: Registers
-    loops_left: int
+    loops_left: int | None
 
 
 class Machine:
@@ -58,7 +57,7 @@ class Machine:
         links: Links,
         *,
         step_limit: int,
-        may_goto_limit: int = MAX_LOOPS,
+        may_goto_limit: int | None = None,
         trace: Trace | None = None,
     ) -> None:
         self.world = world
@@ -246,8 +245,10 @@ class Machine:
         return SWITCHED
 
     def may_go_on(self) -> bool:
-        """Whether may_goto lets the loop go on; each time counts."""
+        """Whether may_goto lets the loop go on; each time counts if there is a limit, else half of all steps is one."""
         frame = self.frames[-1]
+        if frame.loops_left is None:
+            return 2 * self.steps <= self._step_limit
         if frame.loops_left == 0:
             return False
         frame.loops_left -= 1

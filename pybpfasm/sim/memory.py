@@ -7,23 +7,27 @@ An address is the region's number and an offset into it:
 | region number | offset, bytes  |
 +---------------+----------------+
 
-Regions have even numbers: an address below a region's start lies in the odd one before it, and is told so. Number 0 is
-nobody's: an address in it is NULL, or a plain number.
+Regions have even numbers: an address below a region's start lies in the odd one before it, and is told so. They begin
+high and at no round number, so that no plain number (a flag, a length, two numbers in one) is an address by chance.
 """
 
 from collections import deque
-from typing import Literal
+from typing import Literal, get_args
 
 from pybpfasm.sim.errors import AccessError, SimError
 from pybpfasm.sim.registers import M32, M64
 
 ByteOrder = Literal["little", "big"]
+BYTE_ORDERS: tuple[ByteOrder, ...] = get_args(ByteOrder)
 
 Buffer = bytearray | memoryview
 
 # An offset in the upper half is one below the start of the region that follows.
 _BELOW = 1 << 31
 _NULL_PAGE = 1 << 16
+
+# As the kernel's addresses, those of regions are negative as signed numbers.
+_FIRST_REGION = 0xC3A59E72
 
 STACK_BYTES = 512
 
@@ -152,7 +156,7 @@ class Memory:
         self.null_hint = ""
         self._regions: dict[int, Region] = {}
         self._of_owner: dict[int, Region] = {}
-        self._next = 2
+        self._next = _FIRST_REGION
         self._ended: deque[int] = deque()
 
     def add(self, region: Region) -> int:
@@ -207,13 +211,16 @@ class Memory:
             raise self._nowhere(address, size, "write")
         region.store(address & M32, size, value)
 
-    def update(self, address: int, size: int) -> Region:
-        """The region of an atomic operation. Raises `SimError` where there is none, as in a context."""
+    def atomic(self, address: int, size: int, verb: str = "write") -> Region:
+        """The region of an atomic operation. Raises `SimError` where none is possible, as in a context."""
         region = self._regions.get(address >> 32)
         if region is None:
-            raise self._nowhere(address, size, "write")
+            raise self._nowhere(address, size, verb)
         if not region.atomic:
             raise SimError(f"{region.name} takes no atomic operation")
+        if address & (size - 1):
+            place = f"{region.name}{_signed_offset(address & M32):+d}"
+            raise SimError(f"an atomic {verb} of {size} bytes at {place} is not aligned: no verifier lets it pass")
         return region
 
     def read(self, address: int, size: int) -> bytes:

@@ -1,5 +1,6 @@
 """Run a program and see what it did."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from pybpfasm.sim.coverage import Coverage
 from pybpfasm.sim.errors import SimError
 from pybpfasm.sim.helpers.registry import HelperFunction
 from pybpfasm.sim.linking import Links
-from pybpfasm.sim.machine import MAX_LOOPS, Machine
+from pybpfasm.sim.machine import Machine
 from pybpfasm.sim.maps import Map, create_maps
 from pybpfasm.sim.memory import ByteOrder
 from pybpfasm.sim.program import program_of
@@ -85,7 +86,7 @@ def run(
     helpers: Mapping[Helper | int | str, HelperFunction] | None = None,
     byteorder: ByteOrder | None = None,
     step_limit: int = DEFAULT_STEP_LIMIT,
-    may_goto_limit: int = MAX_LOOPS,
+    may_goto_limit: int | None = None,
     trace: bool | Callable[[TraceEntry], None] = False,
 ) -> Result:
     """Run a program to its end.
@@ -94,8 +95,9 @@ def run(
     default of its type); or, for instructions, that of a copy of `mem`, whose length is in r2 (0 and 0 without it).
     Maps that `maps` lacks are made from the spec. `helpers` has functions in place of helpers, by number, or of the
     kernel's functions, by name; they get the machine and the arguments and return r0. `byteorder` is the machine's,
-    "little" or "big", if there is no `world` that says so. `may_goto_limit` counts the times that may_goto lets a loop
-    go on. `trace` collects a `TraceEntry` an instruction, or hands it to a function.
+    "little" or "big", if there is no `world` that says so. `may_goto_limit` is how many times may_goto lets a
+    function's loops go on; without it, they end once half of `step_limit` is used up (the kernel's end by a clock).
+    `trace` collects a `TraceEntry` an instruction, or hands it to a function.
 
     Raises `SimError`: a bad access, a register without a value, an endless program, a helper that is not simulated.
     """
@@ -142,11 +144,13 @@ def prepare(
     helpers: Mapping[Helper | int | str, HelperFunction] | None = None,
     byteorder: ByteOrder | None = None,
     step_limit: int = DEFAULT_STEP_LIMIT,
-    may_goto_limit: int = MAX_LOOPS,
+    may_goto_limit: int | None = None,
     trace: bool | Callable[[TraceEntry], None] = False,
 ) -> tuple[Machine, bytearray]:
     """A machine with everything in place, and its copy of `mem`."""
     world = _world(world, byteorder)
+    if not 0 <= step_limit <= sys.maxsize:
+        raise SimError(f"step_limit is {step_limit}: it goes from 0 to {sys.maxsize}")
     spec = program if isinstance(program, ProgramSpec) else None
     instructions = _instructions(program)
     given: dict[str | int, Map] = {name: each for name, each in (maps or {}).items()}  # noqa: C416 - the key's type is wider
@@ -177,7 +181,7 @@ def prepare(
 
 def _world(world: World | None, byteorder: ByteOrder | None) -> World:
     if world is None:
-        return World(byteorder=byteorder or "little")
+        return World(byteorder="little" if byteorder is None else byteorder)
     if byteorder not in (None, world.byteorder):
         raise SimError(f"byteorder is {byteorder!r} and the world's is {world.byteorder!r}")
     return world

@@ -82,15 +82,37 @@ def _store_constant(instruction: Instruction, size: int, following: int) -> Oper
 def _atomic(instruction: Instruction, size: int, following: int) -> Operation:
     code = instruction.imm
     if code == Atomic.LOAD_ACQUIRE:
-        return _load(instruction, size, following)
+        return _load_acquire(instruction, size, following)
     if code == Atomic.STORE_RELEASE:
-        return _store(instruction, size, following)
+        return _store_release(instruction, size, following)
     if code == Atomic.CMPXCHG:
         return _compare_exchange(instruction, size, following)
     if code == Atomic.XCHG:
         return _combine(instruction, size, following, lambda _old, new: new, fetch=True)
     compute = alu.ALU64[_COMBINE[Atomic(code & ~FETCH)]]
     return _combine(instruction, size, following, compute, fetch=bool(code & FETCH))
+
+
+def _load_acquire(instruction: Instruction, size: int, following: int) -> Operation:
+    _, dst, src, offset, _, _ = instruction
+
+    def run(registers: Registers, machine: "Machine") -> int:
+        address = (registers[src] + offset) & M64
+        registers[dst] = machine.memory.atomic(address, size, "read").load(address & M32, size)
+        return following
+
+    return run
+
+
+def _store_release(instruction: Instruction, size: int, following: int) -> Operation:
+    _, dst, src, offset, _, _ = instruction
+
+    def run(registers: Registers, machine: "Machine") -> int:
+        address = (registers[dst] + offset) & M64
+        machine.memory.atomic(address, size).store(address & M32, size, +registers[src])
+        return following
+
+    return run
 
 
 def _combine(
@@ -101,7 +123,7 @@ def _combine(
     def run(registers: Registers, machine: "Machine") -> int:
         address = (registers[dst] + offset) & M64
         operand = +registers[src]
-        region = machine.memory.update(address, size)
+        region = machine.memory.atomic(address, size)
         old = region.load(address & M32, size)
         region.store(address & M32, size, compute(old, operand))
         if fetch:
@@ -118,7 +140,7 @@ def _compare_exchange(instruction: Instruction, size: int, following: int) -> Op
     def run(registers: Registers, machine: "Machine") -> int:
         address = (registers[dst] + offset) & M64
         expected, new = registers[0] & mask, +registers[src]
-        region = machine.memory.update(address, size)
+        region = machine.memory.atomic(address, size)
         old = region.load(address & M32, size)
         region.store(address & M32, size, new if old == expected else old)
         registers[0] = old
@@ -141,6 +163,8 @@ def _wide(instruction: Instruction, place: Place) -> Operation:
 
         return function
     if kind == WideKind.IMM:
+        if symbol is not None:
+            raise SimError(f"{symbol!r} is not resolved: the number or the address that it stands for is not known")
 
         def constant(registers: Registers, _: "Machine") -> int:
             registers[dst] = imm

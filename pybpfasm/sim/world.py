@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from pybpfasm.sim.contexts.sockets import Sock
-from pybpfasm.sim.memory import ByteOrder
+from pybpfasm.sim.errors import SimError
+from pybpfasm.sim.memory import BYTE_ORDERS, ByteOrder
 
 # HZ of most distributions' kernels; jiffies64 counts in it.
 _HZ = 1000
@@ -27,6 +28,16 @@ class KernelObject:
 
     name: str
     data: bytes = b""
+
+
+def _check_cpus(_: "World", __: "attrs.Attribute[int]", cpus: int) -> None:
+    if cpus < 1:
+        raise SimError(f"a world has one CPU at least: cpus is {cpus}")
+
+
+def _check_order(_: "World", __: "attrs.Attribute[ByteOrder]", order: str) -> None:
+    if order not in BYTE_ORDERS:
+        raise SimError(f"byteorder is {order!r}: it is 'little' or 'big'")
 
 
 @attrs.define(eq=False)
@@ -53,7 +64,7 @@ class World:
     cgroup_id: int = 1
     ancestor_cgroup_ids: list[int] = attrs.field(factory=list)
     cpu: int = 0
-    cpus: int = 4
+    cpus: int = attrs.field(default=4, validator=_check_cpus)
     numa_node: int = 0
     socket_cookie: int = 1
     socket_uid: int = 1000
@@ -65,7 +76,7 @@ class World:
     user_stack: list[int] = attrs.field(factory=list)
     variables: dict[str, Any] = attrs.field(factory=dict)
     random_seed: int = 0
-    byteorder: ByteOrder = "little"
+    byteorder: ByteOrder = attrs.field(default="little", validator=_check_order)
     task: KernelObject = attrs.field(factory=lambda: KernelObject("task"))
     cgroup: KernelObject = attrs.field(factory=lambda: KernelObject("cgroup"))
     _random: random.Random = attrs.field(init=False, repr=False)

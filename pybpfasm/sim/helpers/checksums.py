@@ -11,7 +11,6 @@ from pybpfasm.uapi import CsumReplaceFlag, Helper
 if TYPE_CHECKING:
     from pybpfasm.sim.machine import Machine
 
-_MAX_DIFF_BYTES = 512  # net/core/filter.c, MAX_BPF_STACK
 _MANGLED_0 = 0xFFFF
 _M16 = 0xFFFF
 
@@ -30,21 +29,25 @@ def fold(total: int) -> int:
 
 
 def words(machine: "Machine", data: bytes) -> int:
-    """The sum of 16-bit words in the machine's order."""
+    """The sum of 32-bit words in the machine's order."""
     order = machine.world.byteorder
     total = 0
-    for at in range(0, len(data), 2):
-        total = add(total, int.from_bytes(data[at : at + 2].ljust(2, b"\0"), order))
+    for at in range(0, len(data), 4):
+        total = add(total, int.from_bytes(data[at : at + 4], order))
     return total
 
 
 @helper(Helper.CSUM_DIFF)
 def csum_diff(machine: "Machine", old: int, old_size: int, new: int, new_size: int, seed: int) -> int:
     """The difference that replacing bytes makes to a checksum, 16 bits, added to `seed`."""
-    if (old_size | new_size) & 3 or old_size + new_size > _MAX_DIFF_BYTES:
+    if (old_size | new_size) & 3:
         return -Errno.EINVAL
-    total = add(seed, words(machine, machine.memory.read(new, new_size)))
-    return fold(add(total, ~words(machine, machine.memory.read(old, old_size)) & M32) if old_size else total)
+    removed = words(machine, machine.memory.read(old, old_size))
+    added = words(machine, machine.memory.read(new, new_size))
+    if old_size and not new_size:
+        return fold(~add(removed, ~seed & M32) & M32)
+    total = add(added, seed)
+    return fold(add(total, ~removed & M32) if old_size else total)
 
 
 @helper(Helper.L3_CSUM_REPLACE)
@@ -68,15 +71,15 @@ def _replace(machine: "Machine", skb: int, offset: int, old: int, new: int, flag
     context, packet = skb_of(machine, skb)
     size = flags & CsumReplaceFlag.HDR_FIELD_MASK
     start = packet.meta + offset
-    if size not in (0, 2, 4) or (size == 0 and old):
-        return -Errno.EINVAL
-    if offset & 1 or start + 2 > len(packet.frame):
+    if offset > _M16 or offset & 1 or start + 2 > len(packet.frame):
         return -Errno.EFAULT
     order = machine.world.byteorder
     current = int.from_bytes(packet.frame[start : start + 2], order)
     keeps_zero = flags & CsumReplaceFlag.MARK_MANGLED_0
     if keeps_zero and not flags & CsumReplaceFlag.MARK_ENFORCE and current == 0:
         return 0
+    if size not in (0, 2, 4) or (size == 0 and old):
+        return -Errno.EINVAL
     mask = _M16 if size == 2 else M32
     total = add(add(~current & _M16, ~old & mask if size else 0), new & mask)
     updated = ~fold(total) & _M16

@@ -1,5 +1,6 @@
 """Helpers of maps, and the local storage of sockets, tasks, inodes and cgroups."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pybpfasm.sim.contexts.base import address_of
@@ -9,7 +10,7 @@ from pybpfasm.sim.helpers.arguments import hold_socket, owner_at, socket_at
 from pybpfasm.sim.helpers.registry import helper
 from pybpfasm.sim.linked import map_address, value_address
 from pybpfasm.sim.linux_errno import Errno
-from pybpfasm.sim.maps import CgroupStorage, Map, MapOfMaps, ObjectMap, SocketMap, StorageMap
+from pybpfasm.sim.maps import BloomFilter, CgroupStorage, Map, MapOfMaps, ObjectMap, SocketMap, StorageMap
 from pybpfasm.sim.memory import Region
 from pybpfasm.sim.registers import M32
 from pybpfasm.uapi import Helper, LocalStorageFlag
@@ -89,19 +90,23 @@ def map_push_elem(machine: "Machine", map_: Map, value: int, flags: int) -> int:
 @helper(Helper.MAP_POP_ELEM)
 def map_pop_elem(machine: "Machine", map_: Map, value: int) -> int:
     """Take the next value."""
-    machine.memory.check_writable(value, map_.value_size)
-    machine.memory.write(value, map_.pop())
-    return 0
+    return _taken(machine, map_, value, map_.pop)
 
 
 @helper(Helper.MAP_PEEK_ELEM)
 def map_peek_elem(machine: "Machine", map_: Map, value: int) -> int:
     """Look at the next value, or ask a bloom filter."""
-    if hasattr(map_, "pop_value") or map_.type.name != "BLOOM_FILTER":
-        machine.memory.check_writable(value, map_.value_size)
-        machine.memory.write(value, map_.peek(b""))
-        return 0
+    if not isinstance(map_, BloomFilter):
+        return _taken(machine, map_, value, lambda: map_.peek(b""))
     map_.peek(machine.memory.read(value, map_.value_size))
+    return 0
+
+
+def _taken(machine: "Machine", map_: Map, address: int, take: Callable[[], bytes]) -> int:
+    """Write the value that there is; zeros if there is none (kernel/bpf/queue_stack_maps.c, queue_map_get)."""
+    machine.memory.check_writable(address, map_.value_size)
+    machine.memory.write(address, bytes(map_.value_size))
+    machine.memory.write(address, take())
     return 0
 
 

@@ -3,10 +3,19 @@
 from typing import TYPE_CHECKING
 
 from pybpfasm.sim.contexts.base import Packet
-from pybpfasm.sim.contexts.packets import SkBuff, Xdp
+from pybpfasm.sim.contexts.packets import ETH_P_IP, ETH_P_IPV6, SkBuff, Xdp
 from pybpfasm.sim.contexts.sockets import SkReuseport
 from pybpfasm.sim.helpers.arguments import context_of, packet_of, skb_of
 from pybpfasm.sim.helpers.registry import helper
+from pybpfasm.sim.helpers.room import (
+    IP4_HEADER_BYTES,
+    IP6_HEADER_BYTES,
+    LONGEST_PACKET,
+    header_bytes,
+    longest,
+    protocol_after,
+    room_refused,
+)
 from pybpfasm.sim.linux_errno import Errno
 from pybpfasm.sim.maps import Map, ObjectMap
 from pybpfasm.sim.world import Redirect
@@ -25,9 +34,6 @@ if TYPE_CHECKING:
 
 _ETH_HLEN = 14
 _VLAN_BYTES = 4
-_MAX_PACKET = 0xFFFF
-_IP4_HEADER, _IP6_HEADER = 20, 40
-_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _ETH_P_8021Q, _ETH_P_8021AD = 0x8100, 0x88A8
 _PACKET_HOST_TYPES = (0, 1, 2, 3)
 _ACTION_MASK = 3
@@ -64,6 +70,7 @@ def skb_load_bytes_relative(machine: "Machine", skb: int, offset: int, target: i
     if start == HeaderStart.NET:
         offset += context.network_offset
     elif start != HeaderStart.MAC:
+        machine.memory.check_writable(target, size)
         machine.memory.write(target, bytes(size))
         return -Errno.EFAULT
     return load_bytes(machine, packet_of(machine), offset, target, size)
@@ -117,7 +124,7 @@ def skb_pull_data(machine: "Machine", skb: int, size: int) -> int:
 def skb_change_tail(machine: "Machine", skb: int, size: int, flags: int) -> int:
     """Make the packet `size` bytes long: cut, or zeros at the end."""
     context, packet = skb_of(machine, skb)
-    if flags or size > _MAX_PACKET or size < _ETH_HLEN:
+    if flags or size > LONGEST_PACKET or size < context.network_offset:
         return -Errno.EINVAL
     replace(machine, context, packet.data[:size].ljust(size, b"\0"))
     return 0
@@ -127,8 +134,9 @@ def skb_change_tail(machine: "Machine", skb: int, size: int, flags: int) -> int:
 def skb_change_head(machine: "Machine", skb: int, size: int, flags: int) -> int:
     """Put `size` zero bytes before the packet."""
     context, packet = skb_of(machine, skb)
-    if flags or len(packet.data) + size > _MAX_PACKET:
+    if flags or len(packet.data) + size > longest(context):
         return -Errno.EINVAL
+    context.network_offset += size
     replace(machine, context, bytes(size) + packet.data)
     return 0
 
@@ -141,10 +149,10 @@ def skb_change_proto(machine: "Machine", skb: int, protocol: int, flags: int) ->
     if flags:
         return -Errno.EINVAL
     at, data = context.network_offset, packet.data
-    difference = _IP6_HEADER - _IP4_HEADER
-    if (context.protocol, wanted) == (_ETH_P_IP, _ETH_P_IPV6):
+    difference = IP6_HEADER_BYTES - IP4_HEADER_BYTES
+    if (context.protocol, wanted) == (ETH_P_IP, ETH_P_IPV6):
         data = data[:at] + bytes(difference) + data[at:]
-    elif (context.protocol, wanted) == (_ETH_P_IPV6, _ETH_P_IP):
+    elif (context.protocol, wanted) == (ETH_P_IPV6, ETH_P_IP):
         data = data[:at] + data[at + difference :]
     else:
         return -Errno.ENOTSUPP
@@ -167,16 +175,13 @@ def skb_change_type(machine: "Machine", skb: int, kind: int) -> int:
 def skb_adjust_room(machine: "Machine", skb: int, difference: int, mode: int, flags: int) -> int:
     """Make or take room after the IP header (NET) or before it (MAC)."""
     context, packet = skb_of(machine, skb)
-    if mode not in (AdjustRoomMode.NET, AdjustRoomMode.MAC):
-        return -Errno.EINVAL if context.protocol in (_ETH_P_IP, _ETH_P_IPV6) else -Errno.ENOTSUPP
-    header = _IP4_HEADER if context.protocol == _ETH_P_IP else _IP6_HEADER
-    at = context.network_offset + (header if mode == AdjustRoomMode.NET else 0)
+    refused = room_refused(context, len(packet.data), difference, mode, flags)
+    if refused is not None:
+        return -refused
+    at = context.network_offset + (header_bytes(context) if mode == AdjustRoomMode.NET else 0)
     data = packet.data
-    if difference < 0 and at - difference > len(data):
-        return -Errno.ENOTSUPP
-    if len(data) + difference > _MAX_PACKET:
-        return -Errno.ENOTSUPP
     data = data[:at] + bytes(max(difference, 0)) + data[at + max(-difference, 0) :]
+    context.protocol = protocol_after(context.protocol, flags)
     machine.observed.act("skb_adjust_room", difference=difference, mode=mode, flags=flags)
     replace(machine, context, data)
     return 0
@@ -227,9 +232,10 @@ def set_hash(machine: "Machine", skb: int, value: int) -> int:
 
 
 @helper(Helper.SET_HASH_INVALID)
-def set_hash_invalid(machine: "Machine", skb: int) -> None:
+def set_hash_invalid(machine: "Machine", skb: int) -> int:
     """Forget the packet's hash."""
     skb_of(machine, skb)[0].hash = 0
+    return 0
 
 
 # --- elsewhere --------------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import ipaddress
 import re
+import string
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pybpfasm.sim.errors import AccessError, UninitialisedError
+from pybpfasm.sim.errors import AccessError, SimError, UninitialisedError
 from pybpfasm.sim.helpers.registry import helper
 from pybpfasm.sim.linux_errno import Errno
 from pybpfasm.sim.registers import M32, M64, UNSET, signed32, signed64
@@ -16,17 +17,27 @@ if TYPE_CHECKING:
 
 _MAX_ARGUMENTS = 12  # MAX_BPRINTF_VARARGS
 _MAX_PRINTK_ARGUMENTS = 3
-_PLACE = re.compile(r"%([-+ #0]*)(\d*)(?:(p(?:[iI][46]|[kux]s|[KxsSB])?|ll?[diuxX]|[diuxXsc])|(%))")
+# Classes of characters as the kernel's lib/ctype.c has them: those of Latin-1.
+_END = rf"(?=[\s{re.escape(string.punctuation)}\xa0-\xbf\xd7\xf7]|$)"
+_PLACE = re.compile(
+    rf"%(?:%|(?P<flags>[-+ 0]*)(?P<width>[1-9]\d*)?"
+    rf"(?P<kind>p(?:[iI][46]|[ku]s{_END}|[KxsSB]|{_END})|s{_END}|c|l?l?[diuxX]))"
+)
+_NOT_PRINTABLE = re.compile(r"[^\t-\r -~\x80-\xff]")
+_ALPHANUMERIC = re.compile(r"[0-9A-Za-z\xc0-\xd6\xd8-\xf6\xf8-\xff]*")
 _MAX_STRING = 512
 _MAX_WIDTH = 1000
+_PRINTED = 1023  # MAX_BPRINTF_BUF, without its zero
 
 
 class _FormatError(Exception):
-    """A format that the kernel refuses with EINVAL."""
+    """A format that the kernel refuses."""
 
 
 def _formatted(machine: "Machine", text: bytes, arguments: Iterator[int]) -> str:
     pattern = text.decode("latin-1")
+    if _NOT_PRINTABLE.search(pattern):
+        raise _FormatError
     parts: list[str] = []
     at = 0
     while (found := pattern.find("%", at)) >= 0:
@@ -34,30 +45,43 @@ def _formatted(machine: "Machine", text: bytes, arguments: Iterator[int]) -> str
         place = _PLACE.match(pattern, found)
         if place is None:
             raise _FormatError
-        parts.append("%" if place[4] else _one(machine, place, arguments))
-        at = place.end()
+        parts.append(_one(machine, place, arguments) if place["kind"] else "%")
+        at = _after(pattern, place)
     return "".join(parts) + pattern[at:]
 
 
+def _after(pattern: str, place: re.Match[str]) -> int:
+    """Where the format goes on: letters and digits after a pointer's are skipped (lib/vsprintf.c, bstr_printf)."""
+    if (place["kind"] or "").startswith("p"):
+        rest = _ALPHANUMERIC.match(pattern, place.end())
+        assert rest is not None  # noqa: S101 - none at all are a match too
+        return rest.end()
+    return place.end()
+
+
 def _one(machine: "Machine", place: re.Match[str], arguments: Iterator[int]) -> str:
-    flags, width, kind = place[1], place[2], place[3]
+    flags, width, kind = place["flags"], place["width"] or "", place["kind"]
     if width and int(width) > _MAX_WIDTH:
-        raise _FormatError
+        raise SimError(f"{place[0]}: a width of more than {_MAX_WIDTH} is not simulated")
     value = next(arguments, None)
     if value is None:
         raise _FormatError
     if value is UNSET:
         raise UninitialisedError("an argument of the format has no value")
-    if kind in ("s", "pks", "pus"):
-        return _padded(_string(machine, value), flags, width)
-    if kind == "c":
-        return _padded(chr(value & 0xFF), flags, width)
     if kind[0] == "p":
-        return _padded(_pointer(machine, kind, value), flags, width)
+        return _pointer(machine, kind, value, flags, width)
+    if kind in "sc":
+        return _padded(_string(machine, value) if kind == "s" else chr(value & 0xFF), flags, width)
     wide, conversion = kind.startswith("l"), kind[-1]
     if conversion in "di":
         return f"%{flags}{width}d" % (signed64(value) if wide else signed32(value))
-    return f"%{flags}{width}{'d' if conversion == 'u' else conversion}" % (value & (M64 if wide else M32))
+    return _unsigned(value & (M64 if wide else M32), conversion, flags, width)
+
+
+def _unsigned(value: int, conversion: str, flags: str, width: str) -> str:
+    """A number without a sign, also where the flags ask for one."""
+    flags = flags.replace("+", "").replace(" ", "")
+    return f"%{flags}{width}{'d' if conversion == 'u' else conversion}" % value
 
 
 def _padded(text: str, flags: str, width: str) -> str:
@@ -73,21 +97,36 @@ def _string(machine: "Machine", address: int) -> str:
         return ""
 
 
-def _pointer(machine: "Machine", kind: str, value: int) -> str:
-    if kind[1:] in ("i4", "I4", "i6", "I6"):
-        data = machine.memory.read(value, 4 if kind[2] == "4" else 16)
-        if kind[2] == "4":
-            dotted = str(ipaddress.IPv4Address(data))
-            return dotted if kind[1] == "I" else ".".join(f"{byte:03}" for byte in data)
-        return ipaddress.IPv6Address(data).exploded if kind[1] == "I" else data.hex()
-    return f"{value & M64:016x}"
+def _pointer(machine: "Machine", kind: str, value: int, flags: str, width: str) -> str:
+    """A pointer as a number, or what is there. The kernel hashes p and pK, and knows names for pS, ps and pB."""
+    if kind in ("pks", "pus"):
+        return _string(machine, value)
+    if kind[1:2] in ("i", "I"):
+        return _address(machine, kind, value)
+    if kind == "pB":
+        return f"{value:#x}"
+    if kind in ("pS", "ps"):
+        return _padded(f"{value:#x}", flags, width)
+    return _unsigned(value, "x", flags, width) if width else _unsigned(value, "x", flags + "0", "16")
+
+
+def _address(machine: "Machine", kind: str, value: int) -> str:
+    """The IP address at a pointer; zeros if it cannot be read."""
+    size = 4 if kind[2] == "4" else 16
+    try:
+        data = machine.memory.read(value, size)
+    except AccessError:
+        data = bytes(size)
+    if size == 4:
+        return str(ipaddress.IPv4Address(data)) if kind[1] == "I" else ".".join(f"{byte:03}" for byte in data)
+    return ipaddress.IPv6Address(data).exploded if kind[1] == "I" else data.hex()
 
 
 def _format_string(machine: "Machine", address: int, size: int) -> bytes:
-    data = machine.memory.read(address, size)
-    if not data.endswith(b"\0"):
+    text, zero, _ = machine.memory.read(address, size).partition(b"\0")
+    if not zero:
         raise _FormatError
-    return data.partition(b"\0")[0]
+    return text
 
 
 def _words(machine: "Machine", address: int, length: int) -> Iterator[int]:
@@ -118,7 +157,7 @@ def _print(machine: "Machine", format_: int, size: int, arguments: Iterator[int]
         text = _formatted(machine, _format_string(machine, format_, size), arguments)
     except _FormatError:
         return -Errno.EINVAL
-    machine.observed.printed.append(text)
+    machine.observed.printed.append(text[:_PRINTED])
     return len(text)
 
 
@@ -127,9 +166,13 @@ def snprintf(machine: "Machine", target: int, size: int, format_: int, data: int
     """Format into a buffer, cut to fit; how many bytes the whole text takes, with its zero."""
     try:
         arguments = _words(machine, data, length)
-        text = _formatted(machine, machine.memory.read_string(format_), arguments).encode("latin-1")
     except _FormatError:
         return -Errno.EINVAL
+    pattern = machine.memory.read_string(format_)
+    try:
+        text = _formatted(machine, pattern, arguments).encode("latin-1")
+    except _FormatError:
+        raise SimError(f"snprintf of {pattern!r}: the verifier refuses this format, or wants more arguments") from None
     machine.memory.check_writable(target, size)
     if size:
         machine.memory.write(target, text[: size - 1] + b"\0")

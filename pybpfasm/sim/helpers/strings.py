@@ -10,8 +10,10 @@ from pybpfasm.uapi import Helper
 if TYPE_CHECKING:
     from pybpfasm.sim.machine import Machine
 
-_DIGITS = {8: re.compile(rb"0?[0-7]+"), 10: re.compile(rb"[0-9]+"), 16: re.compile(rb"(?:0[xX])?[0-9a-fA-F]+")}
-_LONGEST = 64  # _BPF_MAX_STR_LEN
+# What isspace() of the kernel takes (lib/ctype.c): also the no-break space of Latin-1.
+_SPACES = b" \t\n\v\f\r\xa0"
+_DIGITS = {8: re.compile(rb"[0-7]+"), 10: re.compile(rb"[0-9]+"), 16: re.compile(rb"[0-9a-fA-F]+")}
+_LONGEST = 63
 
 
 @helper(Helper.STRTOL)
@@ -31,28 +33,29 @@ def _parse(machine: "Machine", text: int, size: int, flags: int, result: int, *,
     machine.memory.write(result, bytes(8))
     if flags not in (0, 8, 10, 16) or not size:
         return -Errno.EINVAL
-    data = machine.memory.read(text, size).partition(b"\0")[0][:_LONGEST]
-    stripped = data.lstrip(b" \t\n\v\f\r")
-    consumed = len(data) - len(stripped)
-    negative = signed and stripped.startswith(b"-")
-    if negative:
-        stripped, consumed = stripped[1:], consumed + 1
-    base = flags or _base(stripped)
-    found = _DIGITS[base].match(stripped)
+    data = machine.memory.read(text, size)
+    stripped = data.lstrip(_SPACES)
+    negative = stripped.startswith(b"-")
+    digits = stripped[negative:][:_LONGEST]
+    base = flags or _base(digits)
+    begin = 2 if base == 16 and digits[:2].lower() == b"0x" else 0
+    found = _DIGITS[base].match(digits, begin)
     if found is None:
         return -Errno.EINVAL
     number = int(found[0], base)
     if number >= 1 << 64 or (signed and number > (1 << 63) - (not negative)):
         return -Errno.ERANGE
+    if negative and not signed:
+        return -Errno.EINVAL
     value = (-number if negative else number) & (1 << 64) - 1
     machine.memory.write(result, value.to_bytes(8, machine.world.byteorder))
-    return consumed + found.end()
+    return len(data) - len(stripped) + negative + found.end()
 
 
-def _base(text: bytes) -> int:
-    if re.match(rb"0[xX][0-9a-fA-F]", text):
+def _base(digits: bytes) -> int:
+    if re.match(rb"0[xX][0-9a-fA-F]", digits):
         return 16
-    return 8 if text.startswith(b"0") else 10
+    return 8 if digits.startswith(b"0") else 10
 
 
 @helper(Helper.STRNCMP)

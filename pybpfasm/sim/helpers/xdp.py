@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pybpfasm.sim.machine import Machine
 
 _ETH_HLEN = 14
-_MAX_META = 32
+_MAX_META = 252
+_MAX_COPY = 0xFFFF
 _FIB_BYTES = 64
 _FIB_KNOWN_FLAGS = 0x3F
 
@@ -43,7 +44,7 @@ def xdp_adjust_tail(machine: "Machine", xdp: int, delta: int) -> int:
 
 @helper(Helper.XDP_ADJUST_META)
 def xdp_adjust_meta(machine: "Machine", xdp: int, delta: int) -> int:
-    """Move the begin of the metadata before the packet: up to 32 bytes, a multiple of 4."""
+    """Move the begin of the metadata before the packet: up to 252 bytes, a multiple of 4."""
     context, packet = xdp_of(machine, xdp)
     meta = packet.metadata
     size = len(meta) - delta
@@ -66,6 +67,9 @@ def xdp_get_buff_len(machine: "Machine", xdp: int) -> int:
 def xdp_load_bytes(machine: "Machine", xdp: int, offset: int, target: int, size: int) -> int:
     """Copy bytes of the packet; EINVAL if it has not so many."""
     _, packet = xdp_of(machine, xdp)
+    machine.memory.check_writable(target, size)
+    if max(offset, size) > _MAX_COPY:
+        return -Errno.EFAULT
     if offset + size > len(packet.data):
         return -Errno.EINVAL
     return load_bytes(machine, packet, offset, target, size)
@@ -76,6 +80,8 @@ def xdp_store_bytes(machine: "Machine", xdp: int, offset: int, source: int, size
     """Write bytes into the packet; EINVAL if it has not so many."""
     _, packet = xdp_of(machine, xdp)
     data = machine.memory.read(source, size)
+    if max(offset, size) > _MAX_COPY:
+        return -Errno.EFAULT
     if offset + size > len(packet.data):
         return -Errno.EINVAL
     return store_bytes(machine, packet, offset, data)

@@ -20,7 +20,7 @@ from pybpfasm.sim.maps.objects import (
     StorageMap,
 )
 from pybpfasm.sim.maps.queues import BloomFilter, PerfEventArray, QueueMap, RingBuffer, StackMap, StackTraces
-from pybpfasm.sim.memory import ByteOrder
+from pybpfasm.sim.memory import BYTE_ORDERS, ByteOrder
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec
 from pybpfasm.uapi import MapType
 
@@ -84,6 +84,8 @@ _CLASSES: dict[MapType, type[Map]] = {
 
 def create_map(spec: MapSpec, *, cpus: int = 4, byteorder: ByteOrder = "little") -> Map:
     """An empty map of the spec's shape. Raises `SimError` for a type that is not simulated."""
+    if cpus < 1 or byteorder not in BYTE_ORDERS:
+        raise SimError(f"map {spec.name}: cpus is {cpus} and byteorder {byteorder!r}: 1 at least, 'little' or 'big'")
     found = _CLASSES.get(spec.type)
     if found is None:
         raise SimError(f"map {spec.name} is of type {spec.type.name}, which is not simulated")

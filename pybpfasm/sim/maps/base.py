@@ -6,10 +6,11 @@ The two sides differ as in the kernel: user space copies keys and values, a prog
 from collections.abc import Iterator
 from typing import NoReturn
 
+from pybpfasm import btf
 from pybpfasm.sim.errors import MapError, SimError
 from pybpfasm.sim.linux_errno import Errno
 from pybpfasm.sim.memory import ByteOrder
-from pybpfasm.spec import MapSpec
+from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import MapCreateFlag, MapType, MapUpdateFlag
 
 Key = bytes | int
@@ -19,7 +20,8 @@ Values = list[bytearray]
 
 PER_CPU = frozenset((MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH, MapType.PERCPU_CGROUP_STORAGE))
 
-_KNOWN_FLAGS = int(MapUpdateFlag.NOEXIST | MapUpdateFlag.EXIST | MapUpdateFlag.LOCK)
+# An update of these looks at BPF_F_LOCK, to others it is not known (kernel/bpf/hashtab.c, arraymap.c).
+_LOCKABLE = frozenset((MapType.HASH, MapType.ARRAY, MapType.PERCPU_ARRAY))
 
 
 class Map:
@@ -149,12 +151,23 @@ class Map:
 
     def check_flags(self, flags: int, *, exists: bool) -> None:
         """Apply NOEXIST and EXIST. Raises `MapError`: EEXIST, ENOENT, EINVAL."""
-        if flags & ~_KNOWN_FLAGS or flags & 3 == 3:
-            self.refuse(Errno.EINVAL, f"flags {flags:#x} are not known")
+        self.check_known(flags)
+        self.check_lock(flags)
         if flags & MapUpdateFlag.NOEXIST and exists:
             self.refuse(Errno.EEXIST, "the key is there already")
         if flags & MapUpdateFlag.EXIST and not exists:
             self.refuse(Errno.ENOENT, "the key is not there")
+
+    def check_known(self, flags: int) -> None:
+        """Refuse flags that no update has."""
+        locking = int(MapUpdateFlag.LOCK) if self.type in _LOCKABLE else 0
+        if not 0 <= flags & ~locking <= MapUpdateFlag.EXIST:
+            self.refuse(Errno.EINVAL, f"flags {flags:#x} are not known")
+
+    def check_lock(self, flags: int) -> None:
+        """Refuse BPF_F_LOCK for a value without a bpf_spin_lock."""
+        if flags & MapUpdateFlag.LOCK and not _has_lock(self.spec.value):
+            self.refuse(Errno.EINVAL, "its value has no bpf_spin_lock")
 
     def refuse(self, number: Errno, why: str) -> NoReturn:
         """Raise what the kernel would return."""
@@ -172,3 +185,12 @@ class Map:
         if len(given) != size:
             self.refuse(Errno.EINVAL, f"a {what} has {size} bytes, not {len(given)}")
         return bytes(given)
+
+
+def _has_lock(type_: btf.Type | Untyped) -> bool:
+    """Whether a value has a bpf_spin_lock, which is a member of it or of a struct in it."""
+    while isinstance(type_, btf.Typedef):
+        type_ = type_.type
+    if not isinstance(type_, btf.Struct):
+        return False
+    return type_.name == "bpf_spin_lock" or any(_has_lock(member.type) for member in type_.members)

@@ -94,13 +94,13 @@ class ArrayMap(Map):
 
     def put(self, key: bytes, values: list[bytes], flags: int, cpus: list[int]) -> None:
         """Write the values at the index `key` in place."""
-        if flags & ~int(MapUpdateFlag.NOEXIST | MapUpdateFlag.EXIST | MapUpdateFlag.LOCK):
-            self.refuse(Errno.EINVAL, f"flags {flags:#x} are not known")
+        self.check_known(flags)
         current = self.find(key)
         if current is None:
             self.refuse(Errno.E2BIG, f"index {self.index(key)} is outside, it has {self.max_entries} entries")
         if flags & MapUpdateFlag.NOEXIST:
             self.refuse(Errno.EEXIST, "all entries of an array are there from the start")
+        self.check_lock(flags)
         for cpu in cpus:
             current[cpu][:] = values[cpu]
 
@@ -125,7 +125,9 @@ class LpmTrie(HashMap):
         """The values at the longest prefix of `key` that is there."""
         del touch
         length, data = self._split(key)
-        for candidate in range(min(length, len(data) * 8), -1, -1):
+        if length > len(data) * 8:
+            return None
+        for candidate in range(length, -1, -1):
             found = self._entries.get(self._masked(candidate, data))
             if found is not None:
                 return found

@@ -138,7 +138,8 @@ class RingBuffer(Map):
 
     def reserve(self, size: int) -> bytearray | None:
         """A record of `size` bytes, to be written; None if there is no room."""
-        if size > _RECORD_LIMIT or self.used + _HEADER_BYTES + size + -size % 8 > self.max_entries:
+        # One byte stays free: a ring that is full to the last cannot be told from an empty one.
+        if size > _RECORD_LIMIT or self.used + _HEADER_BYTES + size + -size % 8 >= self.max_entries:
             return None
         data = bytearray(size)
         self._records.append(data)

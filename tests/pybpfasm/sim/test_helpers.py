@@ -90,6 +90,29 @@ def test_bad_formats(text: bytes) -> None:
         assert result_of(body).signed == -errno.EINVAL
 
 
+def test_formats_end_at_their_zero() -> None:
+    """What follows the first zero is no part of the format; without one it is EINVAL."""
+    text = b"one\0two\0"
+    result = result_of(call(Helper.TRACE_PRINTK, bytes_at(1, text), len(text)))
+    assert (result.printed, result.ret) == (["one"], 3)
+    assert signed_answer(call(Helper.TRACE_PRINTK, bytes_at(1, b"one"), 3)) == -errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"%#x", r"snprintf of b'%#x': the verifier refuses this format"),
+        (b"%d %d", "or wants more arguments"),
+        (b"%99999999d", "a width of more than 1000 is not simulated"),
+    ],
+)
+def test_formats_that_the_verifier_refuses(text: bytes, message: str) -> None:
+    """snprintf's format is looked at when the program is loaded: a bad one is an error, not an answer."""
+    numbers = [isa.store_imm(8, 10, -8, 5), *stack_at(4, 8)]
+    with pytest.raises(sim.SimError, match=message):
+        result_of(call(Helper.SNPRINTF, stack_at(1, 64), 16, bytes_at(3, text + b"\0", 32), numbers, 8))
+
+
 def test_formats_with_pointers() -> None:
     """%s reads a string, %pI4 an address, from an array of arguments; snprintf cuts and says the whole length."""
     data = [*bytes_at(6, b"name\0\0\0\0" + socket.inet_aton("10.1.2.3"), 32), isa.store(8, 10, -16, 6),

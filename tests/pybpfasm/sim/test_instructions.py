@@ -262,6 +262,17 @@ def test_may_goto_leaves_at_its_limit() -> None:
     assert ret(*isa.resolve_labels(body), may_goto_limit=10) == 10
 
 
+@pytest.mark.parametrize("longer", [0, 50])
+@pytest.mark.parametrize("steps", [{}, {"step_limit": 9000}])
+def test_may_goto_leaves_in_time(longer: int, steps: dict[str, int]) -> None:
+    """A loop that nothing but may_goto ends comes to its end without any limit said, however long its body is."""
+    more = [isa.mov_imm(1, 0)] * longer
+    body = [isa.Label("again"), isa.may_goto("out"), *more, isa.jump("again"), isa.Label("out"), isa.mov_imm(0, 1)]
+    result = sim.run(isa.resolve_labels([*body, isa.exit_program()]), **steps)
+    assert result.ret == 1
+    assert 0.5 <= result.steps / steps.get("step_limit", 1_000_000) < 0.51
+
+
 def test_functions_have_frames_of_their_own() -> None:
     """r6 to r9 and r10 are the caller's again after a call, and each frame has its own stack."""
     program = isa.link_functions(
@@ -327,6 +338,7 @@ def test_packet_loads(order: str) -> None:
         (isa.load(8, 10, 1, 0), "r10 is the frame pointer"),
         (Instruction(0x05, offset=9), "it goes to slot 10, the program has slots 0 to 1"),
         (isa.jump("nowhere"), "label 'nowhere' is not resolved"),
+        (Instruction(0x18, 1, symbol="LINUX_HAS_SYSCALL"), "'LINUX_HAS_SYSCALL' is not resolved"),
         (Instruction(0x85, src=2, symbol="bpf_x"), "bpf_x is not simulated: supply it with helpers="),
         (Instruction(0x85, imm=9999), "there is no helper 9999"),
         (Instruction(0x85, imm=167), "helper sys_close|helper .* is not simulated: supply it with helpers={Helper"),

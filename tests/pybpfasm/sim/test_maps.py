@@ -275,7 +275,7 @@ def test_ring_buffer() -> None:
         result_of(call(Helper.RINGBUF_RESERVE, THE_MAP, 8, 0), maps={"m": m})
     assert signed_answer(call(Helper.RINGBUF_RESERVE, THE_MAP, 5000, 0), maps={"m": m}) == 0
     output = call(Helper.RINGBUF_OUTPUT, THE_MAP, [isa.store_imm(8, 10, -16, 42), *stack_at(2, 16)], 8, 0)
-    full = a_map(MapType.RINGBUF, key=0, value=0, max_entries=16)
+    full = a_map(MapType.RINGBUF, key=0, value=0, max_entries=32)
     assert [signed_answer(output, maps={"m": full}) for _ in range(2)] == [0, -errno.EAGAIN]
 
 

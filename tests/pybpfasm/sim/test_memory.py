@@ -3,7 +3,7 @@
 import pytest
 
 from pybpfasm import isa, sim
-from pybpfasm.isa import Alu, Instruction
+from pybpfasm.isa import Alu, Atomic, Instruction
 from pybpfasm.spec import MapSpec, ProgramSpec, SourceLine, Untyped
 from pybpfasm.uapi import AttachType, Helper, MapType, ProgramType
 
@@ -53,6 +53,26 @@ def test_numbers_are_no_addresses() -> None:
         sim.run([isa.load_imm64(1, 0x1000000000), isa.load(1, 0, 1, 0), *END])
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        1 << 33,
+        0x400000000,
+        1 << 63,
+        1000 << 32 | 1000,
+        1234 << 32 | 1234,
+        0x7FFFFFFFFFFF,
+        0xFFFFFFFFFFFFFFFF,
+        0xFFFF << 48,
+    ],
+)
+def test_plain_numbers_hit_nothing(number: int) -> None:
+    """Flags, limits and two numbers in one are no addresses, however many regions there are."""
+    mem = bytes(64)
+    with pytest.raises(sim.AccessError, match="the number is no address"):
+        sim.run([isa.store_imm(8, 10, -8, 0), isa.load_imm64(3, number), isa.load(1, 0, 3, 0), *END], mem=mem)
+
+
 def test_the_stack_of_a_function_ends_with_it() -> None:
     """A pointer to the stack of a function that has returned is dead."""
     program = isa.link_functions(
@@ -63,6 +83,22 @@ def test_the_stack_of_a_function_ends_with_it() -> None:
     )
     with pytest.raises(sim.AccessError, match=r"stack2\+504: the function whose stack it was has returned"):
         sim.run(program)
+
+
+@pytest.mark.parametrize(
+    ("access", "message"),
+    [
+        (isa.atomic(Atomic.ADD, 8, 1, 4, 2), r"an atomic write of 8 bytes at mem\+4 is not aligned"),
+        (isa.exchange(4, 1, 2, 2), r"an atomic write of 4 bytes at mem\+2 is not aligned"),
+        (isa.load_acquire(2, 0, 1, 1), r"an atomic read of 2 bytes at mem\+1 is not aligned"),
+        (isa.store_release(8, 1, 1, 2), r"an atomic write of 8 bytes at mem\+1 is not aligned"),
+        (isa.load_acquire(8, 0, 1, 16), r"read of 8 bytes at mem\+16: mem has bytes 0 to 15"),
+    ],
+)
+def test_atomic_operations_are_aligned(access: Instruction, message: str) -> None:
+    """An atomic operation is one of a multiple of its size."""
+    with pytest.raises(sim.SimError, match=message):
+        sim.run([access, *END], mem=bytes(16))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,37 @@ def test_skb_bytes() -> None:
     assert signed_answer(call(Helper.SKB_STORE_BYTES, CTX, 19, bytes_at(3, b"12"), 2, 0), ctx) == -errno.EFAULT
 
 
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_size_that_is_no_size(start: int) -> None:
+    """4 GiB are refused before they are made, wherever the offset counts from."""
+    body = call(Helper.SKB_LOAD_BYTES_RELATIVE, CTX, 0, stack_at(3, 8), 0xFFFFFFFF, start)
+    with pytest.raises(sim.AccessError, match="write of 4294967295 bytes"):
+        result_of(body, sim.SkBuff(packet=bytes(64)))
+
+
+def test_packets_say_what_they_are() -> None:
+    """The defaults of `protocol` and `pkt_type` are the packet's; one without Ethernet header has its IP's version."""
+    cases = {
+        (b"", 14): (0x0800, 0),
+        (bytes(12) + b"\x86\xdd", 14): (0x86DD, 0),
+        (b"\x60" + bytes(39), 0): (0x86DD, 0),
+        (b"\x45" + bytes(39), 0): (0x0800, 0),
+        (b"\x02" + bytes(11) + b"\x08\x06", 14): (0x0806, 3),
+    }
+    for (packet, offset), expected in cases.items():
+        ctx = sim.SkBuff(packet=packet, network_offset=offset)
+        assert (ctx.protocol, ctx.pkt_type) == expected
+    assert sim.SkBuff(packet=bytes(14), protocol=0x86DD, pkt_type=1).protocol == 0x86DD
+
+
+def test_encapsulation_changes_the_protocol() -> None:
+    """An outer header of the other version is the packet's from then on."""
+    for flags, protocol in ((2, 0x0800), (4, 0x86DD), (0, 0x0800)):
+        ctx = sim.SkBuff(packet=ETHERNET + bytes(40))
+        assert signed_answer(call(Helper.SKB_ADJUST_ROOM, CTX, 40, 1, flags), ctx) == 0
+        assert ctx.protocol == protocol
+
+
 @pytest.mark.parametrize(
     ("helper", "arguments", "packet"),
     [

@@ -1,15 +1,16 @@
 """Running: results, traces, single steps, coverage, and what is refused before the first instruction."""
 
+import sys
 import time
 
 import pytest
-from shapes import program
+from shapes import program, shape
 
 import pybpfasm as bpf
 from pybpfasm import isa, sim
 from pybpfasm.isa import Alu, Jump
 from pybpfasm.spec import SourceLine
-from pybpfasm.uapi import ProgramType
+from pybpfasm.uapi import MapType, ProgramType
 
 ADD = (isa.mov_imm(0, 1), isa.alu_imm(Alu.ADD, 0, 2), isa.exit_program())
 
@@ -116,6 +117,41 @@ def test_wrong_arguments() -> None:
         sim.run(branch(), mem=b"1")
     with pytest.raises(sim.SimError, match="byteorder is 'big' and the world's is 'little'"):
         sim.run(ADD, world=sim.World(), byteorder="big")
+
+
+@pytest.mark.parametrize("order", ["middle", ""])
+def test_there_are_two_byte_orders(order: str) -> None:
+    """Another is refused wherever it can be said."""
+    for attempt in (
+        lambda: sim.run(ADD, byteorder=order),
+        lambda: sim.World(byteorder=order),
+        lambda: setattr(sim.World(), "byteorder", order),
+        lambda: sim.create_map(shape(MapType.HASH), byteorder=order),
+    ):
+        with pytest.raises(sim.SimError, match=f"byteorder.* {order!r}"):
+            attempt()
+
+
+@pytest.mark.parametrize("cpus", [0, -1])
+def test_a_world_has_a_cpu(cpus: int) -> None:
+    """No CPU at all is refused, when the world is made and when it is changed."""
+    world = sim.World()
+    for attempt in (
+        lambda: sim.World(cpus=cpus),
+        lambda: setattr(world, "cpus", cpus),
+        lambda: sim.create_map(shape(MapType.PERCPU_ARRAY), cpus=cpus),
+    ):
+        with pytest.raises(sim.SimError, match=f"cpus is {cpus}"):
+            attempt()
+    assert world.cpus == 4
+
+
+@pytest.mark.parametrize("limit", [-1, sys.maxsize + 1, 1 << 70])
+def test_a_step_limit_has_limits(limit: int) -> None:
+    """What cannot be counted to is refused."""
+    with pytest.raises(sim.SimError, match=f"step_limit is {limit}: it goes from 0 to"):
+        sim.run(ADD, step_limit=limit)
+    assert sim.run(ADD, step_limit=sys.maxsize).ret == 3
 
 
 def test_errors_of_a_tests_own_helper_come_through() -> None:
