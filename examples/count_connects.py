@@ -65,7 +65,7 @@ def main() -> None:
     with Map.create(spec.maps["counts"]) as map_, Program.load(spec, {"counts": map_}) as program:
         with attach_cgroup(program, directory):
             run_in(Path(cgroup), command)
-        for destination, count in TypedMap(counts, map_).items().items():
+        for destination, count in TypedMap(counts, map_).items():
             address = ipaddress.IPv4Address(ntohl(destination.ip4))
             print(f"{address}:{ntohs(destination.port)}  {count.connects}")
     os.close(directory)

@@ -28,6 +28,7 @@ from pybpfasm.kernel import (
     attach_sockmap,
     features,
 )
+from pybpfasm.kernel.links import DirectAttachment
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import MapSpec
 
@@ -138,12 +139,14 @@ class Datapath:
 
     def _attach_hook(self, name: str, cgroup: int) -> None:
         program = self._programs[name]
+        link: Link | DirectAttachment
         if name in _SOCKMAP_HOOKS:
             link = attach_sockmap(program, self._maps["sockets"])
         else:
             link = attach_cgroup(program, cgroup)
-        if link is None:
+        if isinstance(link, DirectAttachment):
             # No link on this kernel: the program is attached as long as the map lives. Its pin is for `status`.
+            link.keep()
             self._pin_over(self._pins.programs / name, program.pin)
         else:
             self._held.enter_context(link)

@@ -184,7 +184,7 @@ def _ztunnel(maps: _PinnedMaps) -> IPv4Address | None:
 
 def _pods(maps: _PinnedMaps) -> list[PodReport]:
     records = maps.entries(state.pod_records, "pods")
-    pods = [_pod(record) for record in records.items().values()] if records else []
+    pods = [_pod(record) for record in records.values()] if records else []
     return sorted(pods, key=lambda pod: (pod.namespace, pod.name))
 
 

@@ -48,7 +48,7 @@ def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, s
     size = map_.map.spec.max_entries
     placed = dict(itertools.islice(wanted.items(), size))
     refused = len(wanted) - len(placed)
-    current = map_.items()
+    current = map_.read_all()
     for key in current.keys() - placed.keys():
         changes.removed += map_.delete(key)
     for key, value in placed.items():
@@ -82,7 +82,7 @@ def _in_mesh_first(item: tuple[int, Membership]) -> bool:
 
 def recorded_memory(datapath: Datapath) -> Remembered:
     """What the last agent remembered of the pods."""
-    records = datapath.map(state.pod_records).items()
+    records = datapath.map(state.pod_records).read_all()
     return {
         key.uid.decode(): frozenset({record.netns_cookie}) for key, record in records.items() if record.netns_cookie
     }

@@ -1,4 +1,8 @@
-"""The command line: `python -m pybpfasm asm|dis|run|cfg|elf|btf`. It is described in docs/cli.md."""
+"""The command line: `python -m pybpfasm COMMAND`. It is described in docs/cli.md.
+
+asm dis run cfg elf btf                    programs and objects, on any machine
+probe load attach prog map link            the running kernel
+"""
 
 import argparse
 import os
@@ -6,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pybpfasm.cli import asm, btf, cfg, dis, elf, run
+from pybpfasm.cli import asm, attach, btf, cfg, dis, elf, link, load, map, probe, prog, run  # noqa: A004 - a command's name
 from pybpfasm.cli.errors import UsageError
 from pybpfasm.errors import BpfError
 
-_COMMANDS = (asm, dis, run, cfg, elf, btf)
+_COMMANDS = (asm, dis, run, cfg, elf, btf, probe, load, attach, prog, map, link)
 
 _EPILOG = """\
 `-` is standard input or output. Exit status: 0 it worked, 1 the input is bad (or the program that was run has a fault),
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m pybpfasm",
-        description="Assemble, disassemble, run and look into eBPF programs.",
+        description="Assemble, disassemble, run, load and look into eBPF programs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

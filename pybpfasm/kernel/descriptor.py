@@ -5,7 +5,7 @@ from typing import Self
 
 
 class Descriptor:
-    """Owns a file descriptor until it is closed, or given away with `detach`."""
+    """Owns a file descriptor until it is closed, or given away with `release`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -21,7 +21,7 @@ class Descriptor:
         """The same, by the name that select and os functions look for."""
         return self.fd
 
-    def detach(self) -> int:
+    def release(self) -> int:
         """Give the descriptor away: the caller closes it."""
         fd, self._fd = self.fd, -1
         return fd

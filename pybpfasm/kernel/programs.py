@@ -2,70 +2,91 @@
 
 import errno
 import os
-import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path, PurePath
+from pathlib import Path
+from struct import pack
 from sys import byteorder
 from typing import Any
 
 import attrs
 
-from pybpfasm import btf
 from pybpfasm.errors import BpfError, KernelError
-from pybpfasm.isa import CallKind, Instruction, WideKind, decode, encode
-from pybpfasm.isa.opcodes import CALL, LD_IMM64
+from pybpfasm.isa import Instruction, WideKind, decode, encode
+from pybpfasm.isa.opcodes import LD_IMM64
 from pybpfasm.kernel import sys
+from pybpfasm.kernel.attach_targets import attach_target
+from pybpfasm.kernel.debug_info import FUNCTION_RECORD_BYTES, LINE_RECORD_BYTES, DebugInfo, load_debug_info
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import ProgramInfo, program_info, translated_program
-from pybpfasm.kernel.maps import Map, load_btf, object_name
+from pybpfasm.kernel.ksyms import KernelSymbols
+from pybpfasm.kernel.loading import load_program
+from pybpfasm.kernel.maps import Map, object_name
 from pybpfasm.kernel.pins import open_pin, pin
-from pybpfasm.kernel.verifier import rejection
+from pybpfasm.kernel.runs import Run, run
 from pybpfasm.spec import ProgramSpec
-from pybpfasm.uapi import AttachType, Command, ProgramType
+from pybpfasm.uapi import AttachType, Command, ProgramRunFlag, ProgramType
 
-_FIRST_LOG_BYTES = 1 << 16
-# The largest log that kernels before 5.2 accept is 16 MiB - 1; no reason is further from the end than that.
-_LARGEST_LOG_BYTES = (1 << 24) - 1
+__all__ = ["DebugInfo", "Program", "ProgramStats"]
 
-# line_col of struct bpf_line_info keeps 10 bits for the column.
-_MAX_COLUMN = 1023
+_NO_MAPS: Mapping[str, Map] = {}
 
-# The kernel's own ENOTSUPP (include/linux/errno.h), which user space has no name for.
-_ENOTSUPP = 524
+
+@attrs.frozen
+class ProgramStats:
+    """What `enable_stats` has counted: nanoseconds spent in the program, its runs, runs missed within itself (5.12)."""
+
+    run_time_ns: int
+    run_count: int
+    recursion_misses: int
 
 
 class Program(Descriptor):
-    """A program of the kernel."""
+    """A program of the kernel; owns one descriptor of it. It may be shared between threads.
 
-    def __init__(self, fd: int, spec: ProgramSpec) -> None:
+    `log` is what the verifier said on the way, empty unless `load` was asked for it.
+    """
+
+    def __init__(self, fd: int, spec: ProgramSpec, log: str = "") -> None:
         super().__init__(fd)
         self.spec = spec
+        self.log = log
 
     @classmethod
-    def load(cls, spec: ProgramSpec, maps: Mapping[str, Map]) -> "Program":
-        """Load the program with the maps it names.
+    def load(
+        cls,
+        spec: ProgramSpec,
+        maps: Mapping[str, Map] = _NO_MAPS,
+        *,
+        target: "Program | None" = None,
+        log_level: int = 0,
+    ) -> "Program":
+        """Load the program with the maps it names; their descriptors may be closed afterwards.
 
-        Raises `VerifierError` if the verifier rejects it, `KernelError` if the kernel will not try.
+        What the spec refers to in the kernel is looked up here: what it is attached to by BTF (`attach_to`), kfuncs,
+        variables, symbols. `target` is another program of which `attach_to` names a function: for a program that
+        replaces it (ext, Linux 5.6) or traces it. `log_level` asks for a log also of success: 2 each instruction on
+        each path, 4 statistics (5.2), their sum both; 1, what is logged for an error, has statistics alone then.
+
+        Raises `VerifierError` if the verifier rejects it, `KernelError` if the kernel will not try (ENOENT: a name that
+        this kernel has not), `BpfError` if the spec names a map that is not given.
         """
         with ExitStack() as held:
-            attributes = _attributes(spec, maps, held)
-            debug = DebugInfo.of(spec)
-            if debug is not None:
-                _add_debug_info(spec, attributes, debug, held)
-            return cls(_load(spec, attributes), spec)
+            attributes = _attributes(spec, maps, target, held)
+            fd, log = load_program(spec, attributes, log_level)
+            return cls(fd, spec, log)
 
     @classmethod
-    def open(cls, path: Path) -> "Program":
-        """The program pinned at `path`; its spec has the name and type only.
+    def open(cls, path: Path, spec: ProgramSpec | None = None) -> "Program":
+        """The program pinned at `path`; without a spec of the caller's, its own has the name and type only.
 
         Raises `KernelError`: ENOENT if nothing is pinned there, EINVAL if something else is than a program.
         """
-        return cls._of(open_pin(path), f"{path} as a program")
+        return cls._of(open_pin(path), f"{path} as a program", spec)
 
     @classmethod
-    def by_id(cls, number: int) -> "Program":
-        """The loaded program of that id; its spec has the name and type only.
+    def by_id(cls, number: int, spec: ProgramSpec | None = None) -> "Program":
+        """The loaded program of that id; without a spec of the caller's, its own has the name and type only.
 
         Raises `KernelError`: ENOENT if there is none, EPERM without CAP_SYS_ADMIN.
         """
@@ -78,22 +99,43 @@ class Program(Descriptor):
             if error.errno != errno.ENOENT:
                 raise
             raise KernelError(errno.ENOENT, f"there is no program with id {number}") from None
-        return cls._of(fd, what)
+        return cls._of(fd, what, spec)
 
     @classmethod
-    def _of(cls, fd: int, what: str) -> "Program":
+    def _of(cls, fd: int, what: str, spec: ProgramSpec | None) -> "Program":
         """The program behind a descriptor, which it owns from now on."""
         with Descriptor(fd) as owner:
             if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:bpf-prog":
                 raise KernelError(errno.EINVAL, f"cannot open {what}: it is another kind of object")
-            info = program_info(fd)
-            known = info.type in set(ProgramType)
-            kind = ProgramType(info.type) if known else ProgramType.UNSPEC
-            return cls(owner.detach(), ProgramSpec(info.name, kind, AttachType(0), "", (), {}))
+            if spec is None:
+                info = program_info(fd)
+                known = info.type in set(ProgramType)
+                kind = ProgramType(info.type) if known else ProgramType.UNSPEC
+                spec = ProgramSpec(info.name, kind, AttachType(0), "", (), {})
+            return cls(owner.release(), spec)
 
     def info(self) -> ProgramInfo:
         """What the kernel says of the program."""
         return program_info(self.fd)
+
+    @property
+    def stats(self) -> ProgramStats:
+        """Its runs, as far as they fell into times when `enable_stats` was in force."""
+        info = self.info()
+        return ProgramStats(info.run_time_ns, info.run_count, info.recursion_misses)
+
+    def run(
+        self,
+        data: bytes = b"",
+        context: bytes = b"",
+        *,
+        repeat: int = 0,
+        flags: ProgramRunFlag = ProgramRunFlag(0),  # noqa: B008 - an immutable number
+        cpu: int = 0,
+        batch_size: int = 0,
+    ) -> Run:
+        """Run it on a packet and a context, attached to nothing: see `pybpfasm.kernel.runs`, also for the errors."""
+        return run(self.fd, self.spec, data, context, repeat=repeat, flags=flags, cpu=cpu, batch_size=batch_size)
 
     def xlated(self) -> tuple[Instruction, ...]:
         """The instructions that the verifier made of the program: dead code gone, accesses and helpers rewritten.
@@ -115,44 +157,20 @@ class Program(Descriptor):
         """Keep the program alive under a name."""
         pin(self.fd, path)
 
+    def bind_map(self, map_: Map) -> None:
+        """Keep a map as long as the program, which need not use it: one with metadata, say (Linux 5.10).
 
-@attrs.frozen
-class DebugInfo:
-    """What ties instructions to source lines: BTF, and the records that refer to it.
-
-    The records are struct bpf_func_info and struct bpf_line_info of uapi linux/bpf.h.
-    """
-
-    types: bytes
-    functions: bytes
-    lines: bytes
-
-    @classmethod
-    def of(cls, spec: ProgramSpec) -> "DebugInfo | None":
-        """The debug information of a program; None if there is none for all of its functions."""
-        if any(each.opcode == CALL and each.src == CallKind.FUNCTION for each in spec.instructions):
-            return None
-        encoder = btf.Encoder()
-        context = btf.Pointer(btf.Struct(spec.context, 0))
-        function = btf.Function(spec.name, (btf.Parameter("ctx", context),), btf.Int("int", 4, signed=True))
-        functions = struct.pack("<II", 0, encoder.function_id(function))
-        lines = b"".join(
-            struct.pack(
-                "<IIII",
-                line.slot,
-                encoder.string_offset(PurePath(line.file).name),
-                encoder.string_offset(line.text),
-                line.line << 10 | min(line.column, _MAX_COLUMN),
-            )
-            for line in spec.lines
-        )
-        return cls(encoder.encode(), functions, lines)
+        Binding it a second time changes nothing. Raises `KernelError`.
+        """
+        attributes = sys.new("prog_bind_map", prog_fd=self.fd, map_fd=map_.fd)
+        sys.bpf(Command.PROG_BIND_MAP, attributes, f"bind map {map_.spec.name} to program {self.spec.name}")
 
 
-def _attributes(spec: ProgramSpec, maps: Mapping[str, Map], held: ExitStack) -> Any:
-    """The load's attributes; `held` keeps the memory that they point into."""
-    code = encode(_with_map(instruction, maps) for instruction in spec.instructions)
-    return sys.new(
+def _attributes(spec: ProgramSpec, maps: Mapping[str, Map], target: Program | None, held: ExitStack) -> Any:
+    """The load's attributes; `held` keeps the memory and descriptors that they refer to."""
+    symbols = KernelSymbols(spec.name, held)
+    code = encode(symbols.resolved(_with_map(instruction, maps)) for instruction in spec.instructions)
+    attributes = sys.new(
         "prog_load",
         prog_type=spec.type,
         expected_attach_type=spec.attach_type,
@@ -162,15 +180,29 @@ def _attributes(spec: ProgramSpec, maps: Mapping[str, Map], held: ExitStack) -> 
         prog_name=object_name(spec.name),
         prog_flags=spec.flags,
     )
+    if len(symbols.fd_array) > 1:
+        attributes.fd_array = _pointer(pack(f"={len(symbols.fd_array)}i", *symbols.fd_array), held)
+    _add_target(spec, target, attributes, held)
+    _add_debug_info(spec, attributes, held)
+    return attributes
 
 
-def _add_debug_info(spec: ProgramSpec, attributes: Any, debug: DebugInfo, held: ExitStack) -> None:
-    types = held.enter_context(load_btf(debug.types, f"the source lines of program {spec.name}"))
-    attributes.prog_btf_fd = types.fd
+def _add_target(spec: ProgramSpec, target: Program | None, attributes: Any, held: ExitStack) -> None:
+    found = attach_target(spec, target, held)
+    if found is not None:
+        attributes.attach_btf_id, attributes.attach_prog_or_btf_fd = found.btf_id, found.fd
+        attributes.expected_attach_type = found.attach_type
+
+
+def _add_debug_info(spec: ProgramSpec, attributes: Any, held: ExitStack) -> None:
+    types, debug = load_debug_info(spec)
+    attributes.prog_btf_fd = held.enter_context(types).fd
     attributes.func_info = _pointer(debug.functions, held)
-    attributes.func_info_cnt, attributes.func_info_rec_size = 1, 8
+    attributes.func_info_cnt = len(debug.functions) // FUNCTION_RECORD_BYTES
+    attributes.func_info_rec_size = FUNCTION_RECORD_BYTES
     attributes.line_info = _pointer(debug.lines, held)
-    attributes.line_info_cnt, attributes.line_info_rec_size = len(spec.lines), 16
+    attributes.line_info_cnt = len(debug.lines) // LINE_RECORD_BYTES
+    attributes.line_info_rec_size = LINE_RECORD_BYTES
 
 
 def _pointer(data: bytes, held: ExitStack) -> int:
@@ -187,31 +219,3 @@ def _with_map(instruction: Instruction, maps: Mapping[str, Map]) -> Instruction:
         raise BpfError(f"the program refers to map {symbol}, which is not among those given")
     # The upper half is the offset into the map's value.
     return instruction._replace(imm=imm | maps[symbol].fd, symbol=None)
-
-
-def _load(spec: ProgramSpec, attributes: Any) -> int:
-    """Load without a log, which is quicker; if that fails, once more with one to learn the reason."""
-    attempted = f"load program {spec.name}"
-    try:
-        return sys.bpf(Command.PROG_LOAD, attributes, attempted)
-    except KernelError as error:
-        if error.errno not in (errno.EINVAL, errno.EACCES, errno.E2BIG, errno.ENOSPC, errno.EPERM, _ENOTSUPP):
-            raise
-        log = _verifier_log(attributes, attempted)
-        if not log:
-            raise
-        raise rejection(spec, log, str(error)) from None
-
-
-def _verifier_log(attributes: Any, attempted: str) -> str:
-    size = _FIRST_LOG_BYTES
-    while True:
-        log = sys.buffer(size)
-        attributes.log_level, attributes.log_size, attributes.log_buf = 1, size, sys.address(log)
-        try:
-            os.close(sys.bpf(Command.PROG_LOAD, attributes, attempted))
-        except KernelError as error:
-            if error.errno == errno.ENOSPC and size < _LARGEST_LOG_BYTES:
-                size = min(size * 8, _LARGEST_LOG_BYTES)
-                continue
-        return sys.contents(log).split(b"\0", 1)[0].decode(errors="replace")

@@ -1,4 +1,17 @@
-"""The verifier's rejection: one line that says what and where, the Python source line, the whole log on request."""
+"""The verifier's rejection: one line that says what and where, the Python source line, the whole log on request.
+
+A log, as Linux 5.10 to 7.x write it; the state of registers has many forms, which change from release to release:
+
+    func#0 @0                                        a function                                  no reason
+    0: R1=ctx(id=0,off=0,imm=0) R10=fp0              state, after or before an instruction       no reason
+    ; count = ctx.type @ filter.py:12                a source line                               no reason
+    0: (61) r0 = *(u32 *)(r1 +4)                     an instruction                              tells where
+    from 3 to 7: R0=scalar() R10=fp0                 another path begins                         no reason
+    mark_precise: frame0: last_idx 4 first_idx 0     how precision was tracked                   no reason
+    R5 !read_ok                                      the verifier's sentence                     the reason
+    Verification failed: Register Type Safety: …     a report, from Linux 7.3 (ce7c9f6c599b)     kept apart
+    processed 5 insns (limit 1000000) …              statistics                                  no reason
+"""
 
 import re
 
@@ -7,25 +20,49 @@ from pybpfasm.spec import ProgramSpec, SourceLine
 
 _INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\)")
 
-# Lines that describe state or statistics and never give the reason.
+# Lines that describe state, paths or statistics and never give the reason.
 _NO_REASON = re.compile(
-    r"^(\d+: |;|processed \d|verification time|stack depth|from \d+ to \d+|func#|R\d+(_w)?=|Live regs|mark_precise"
-    r"|propagating|regs=|parent |last_idx|BPF program is too large|$)"
+    r"""^\s*(
+        $|;|\d+:\ |R\d+(_[rw]+)?=|fp-\d+(_[rw]+)?=|frame\d+:|Live\ reg
+        |func\#|Validating\ .*func\#|Func\#\d+|\[\d+\]\ [A-Z_]+\b
+        |from\ \d+\ to\ \d+|caller:|callee:|returning\ from|to\ caller\ at|safe$|previous\ insn
+        |mark_precise|propagating|regs=|parent\ |last_idx|first_idx|didn't\ have\ a\ parent
+        |processed\ \d|verification\ time|stack\ depth|insns\ processed
+    )""",
+    re.VERBOSE,
 )
+
+# What was said last when the verifier gave up for the program's size; the line before tells more, if there is one.
+_TOO_LARGE = re.compile(r"^BPF program is too large")
+
+_REPORT = "Verification failed:"
+_STATISTICS = re.compile(r"^processed \d+ insns")
 
 
 class VerifierError(BpfError):
     """The kernel's verifier rejected a program.
 
     `reason` is the verifier's own sentence, `line` the source line of the instruction it stopped at (None if the log
-    does not say), `log` the whole log.
+    does not say), `slot` that instruction's, `log` the whole log. `report` is the explanation that Linux 7.3 and later
+    give, with what led there and a suggestion, in several lines; empty before.
     """
 
-    def __init__(self, program: str, reason: str, line: SourceLine | None, log: str) -> None:
+    def __init__(
+        self,
+        program: str,
+        reason: str,
+        line: SourceLine | None,
+        log: str,
+        *,
+        slot: int | None = None,
+        report: str = "",
+    ) -> None:
         self.program = program
         self.reason = reason
         self.line = line
         self.log = log
+        self.slot = slot
+        self.report = report
         where = f" at {line.file}:{line.line}:{line.column}, `{line.text}`" if line else ""
         super().__init__(f"the kernel rejected program {program}{where}: {reason}")
 
@@ -33,10 +70,37 @@ class VerifierError(BpfError):
 def rejection(spec: ProgramSpec, log: str, cause: str) -> VerifierError:
     """The error that a log tells of; `cause` is the system call's error, for a log that gives no reason."""
     rows = log.splitlines()
-    numbers = [int(found[1]) for row in rows if (found := _INSTRUCTION.match(row))]
-    line = source_line(spec, numbers[-1]) if numbers else None
-    reasons = [row.strip() for row in rows if not _NO_REASON.match(row)]
-    return VerifierError(spec.name, reasons[-1] if reasons else cause, line, log)
+    start = next((index for index, row in enumerate(rows) if row.startswith(_REPORT)), len(rows))
+    end = next((index for index in range(start, len(rows)) if _STATISTICS.match(rows[index])), len(rows))
+    report = rows[start:end]
+    slots = [int(found[1]) for row in rows[:start] if (found := _INSTRUCTION.match(row))]
+    slot = slots[-1] if slots else None
+    return VerifierError(
+        spec.name,
+        _reason(rows[:start], report) or cause,
+        None if slot is None else source_line(spec, slot),
+        log,
+        slot=slot,
+        report="\n".join(report).strip(),
+    )
+
+
+def _reason(rows: list[str], report: list[str]) -> str | None:
+    """The verifier's sentence: the last line that is none of the known others, else what the report gives for one."""
+    sentences = [row.strip() for row in rows if not _NO_REASON.match(row)]
+    telling = [row for row in sentences if not _TOO_LARGE.match(row)]
+    if telling or sentences:
+        return (telling or sentences)[-1]
+    return _after(report, "Reason:") or (report[0].removeprefix(_REPORT).strip() if report else None)
+
+
+def _after(report: list[str], heading: str) -> str | None:
+    """The text below a heading, in one line."""
+    if heading not in report:
+        return None
+    below = report[report.index(heading) + 1 :]
+    end = below.index("") if "" in below else len(below)
+    return " ".join(row.strip() for row in below[:end]) or None
 
 
 def source_line(spec: ProgramSpec, slot: int) -> SourceLine | None:

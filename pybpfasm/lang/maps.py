@@ -14,6 +14,8 @@ from pybpfasm.uapi import MapType
 
 K = TypeVar("K")
 V = TypeVar("V", bound=Struct)
+# What only user space reads may be any type that has a layout.
+W = TypeVar("W")
 
 BPF_ANY = 0
 BPF_NOEXIST = 1
@@ -32,7 +34,7 @@ def only_in_program(what: str) -> NoReturn:
     raise OutsideProgramError(f"{what} can only be called in a BPF program")
 
 
-class MapDeclaration(Generic[K, V]):
+class MapDeclaration(Generic[K, W]):
     """What all maps have: key and value types, a size, a name."""
 
     type: ClassVar[MapType]

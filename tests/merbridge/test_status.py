@@ -388,13 +388,12 @@ def test_status_while_the_datapath_comes_and_goes(cluster: Cluster) -> None:
 _WITHOUT_SOCKMAP_LINKS = """
 import sys
 from merbridge.cli import main
-from pybpfasm.kernel import links, sys as kernel
-real = links._create
-def create(program, target_fd, attempted):
-    if program.spec.name == "redirect":
-        raise kernel.failure(22, attempted)
-    return real(program, target_fd, attempted)
-links._create = create
+from pybpfasm.kernel import features, sys as kernel
+from pybpfasm.kernel.links import sockmap
+def create(program, target, attempted, **fields):
+    raise kernel.failure(22, attempted)
+sockmap.create = create
+sockmap.lacks = lambda feature: feature is features.SOCKMAP_LINK
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -1,0 +1,50 @@
+"""The programs of a Python file, compiled."""
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from pybpfasm.cli.errors import InputError
+from pybpfasm.compiler import compile_collection
+from pybpfasm.lang.programs import Program
+from pybpfasm.spec import CollectionSpec
+
+
+def compiled(path: Path) -> CollectionSpec:
+    """All programs that the file has by name, with the maps that they share; the file is run, as by `import`.
+
+    Files beside it can be imported from it. Raises `InputError` if it cannot be run or has no program, `CompileError`
+    with the place of what cannot be compiled.
+    """
+    module = _run(path)
+    found = dict.fromkeys(each for each in vars(module).values() if isinstance(each, Program))
+    if not found:
+        raise InputError(f"{path}: there is no program in it: a function with a hook, such as @pybpfasm.connect4")
+    return compile_collection(found, {}, {})
+
+
+def _run(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path}: this is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - whatever the user's file raises is told in a line
+        raise InputError(_told(path, error)) from None
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _told(path: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {error.msg}"
+    lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
+    place = f"{path}:{lines[-1]}" if lines else str(path)
+    return f"{place}: {type(error).__name__}: {error}"
