@@ -14,7 +14,7 @@ from merbridge.errors import MerbridgeError
 T = TypeVar("T")
 P = ParamSpec("P")
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 COMMAND_SECONDS = 150.0
 END_SECONDS = 5.0
 
