@@ -47,7 +47,7 @@ def make_job_image(job: Job, kernel: Kernel, machine: Machine, workspace: Path) 
 
 def _copy_project(directory: Path, target: Path) -> None:
     """Copy the project, compiled bytecode included: an emulated machine takes seconds to compile it again."""
-    for folder, folders, files in os.walk(directory):
+    for folder, folders, files in os.walk(directory, onerror=_cannot_copy):
         links = [name for name in folders if Path(folder, name).is_symlink()]  # os.walk lists them, and goes not there
         left_out = LEFT_OUT | (LEFT_OUT_AT_TOP if Path(folder) == directory else set())
         folders[:] = [name for name in folders if name not in left_out and Path(folder, name) != Path(sys.prefix)]
@@ -62,10 +62,14 @@ def _copy_file(source: Path, target: Path) -> None:
         kind = stat.S_IFMT(source.lstat().st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):  # who would write to a pipe's or a socket's copy?
             link_or_copy(source, target)
-    except FileNotFoundError:  # a temporary file that someone else has removed meanwhile
-        return
-    except PermissionError as error:
-        raise VmError(f"cannot copy the project into the machine: {source}: {error.strerror}") from None
+    except (FileNotFoundError, PermissionError) as error:
+        _cannot_copy(error)
+
+
+def _cannot_copy(error: OSError) -> None:
+    """A temporary file that someone else has removed meanwhile is no loss, one that may not be read is."""
+    if not isinstance(error, FileNotFoundError):
+        raise VmError(f"cannot copy the project into the machine: {error.filename}: {error.strerror}") from None
 
 
 def _description(job: Job, kernel: Kernel, machine: Machine) -> dict[str, object]:

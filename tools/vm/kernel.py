@@ -47,7 +47,7 @@ def find_kernel(name: str, modules: Path | None, machine: Machine, cache: Cache)
     try:
         is_image = Path(name).is_file()
     except OSError as error:
-        raise VmError(f"cannot look for a kernel image at {name[:40]}…: {error.strerror}") from None
+        raise VmError(f"cannot look for a kernel image at {name}: {error.strerror}") from None
     if is_image:
         return Kernel(Path(name).name, Path(name).absolute(), modules)
     known = ", ".join(f"{suite} ({series})" for suite, series in SERIES.items())
