@@ -66,7 +66,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--modules", type=Path, help="directory with the modules of a kernel given by path")
     add("--arch", choices=sorted(MACHINES), help="machine to emulate (default: like this one)")
     add("--timeout", type=_seconds, default=900, metavar="SECONDS", help="for the whole run (default 900)")
-    add("--silence", type=_seconds, default=300, metavar="SECONDS", help="without any output (default 300)")
+    add("--silence", type=_seconds, default=400, metavar="SECONDS", help="without any output (default 400)")
     add("--memory", type=_memory, default=768, metavar="MB", help="the guest's memory (default 768)")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="auto: KVM where it works (default)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="an environment variable for the command")

@@ -95,5 +95,5 @@ def _environment(kernel: Kernel, machine: Machine) -> dict[str, str]:
         "TERM": "dumb",
         "MERBRIDGE_VM": kernel.name,
         "PYTEST_ADDOPTS": f"--junit-xml=/vm{RESULTS}/junit.xml -p no:cacheprovider",
-        "PYTEST_TIMEOUT": "240",  # seconds a test: many, for emulation, yet less than --silence, so that it is named
+        "PYTEST_TIMEOUT": "330",  # seconds a test: many, for emulation, yet less than --silence, so that it is named
     }
