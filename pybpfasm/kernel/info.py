@@ -23,13 +23,18 @@ class MapInfo:
 
 @attrs.frozen
 class ProgramInfo:
-    """A program. `tag` is the kernel's hash of its instructions, map references left out."""
+    """A program. `tag` is the kernel's hash of its instructions, map references left out.
+
+    `jited_size` is in bytes; `verified_instructions` are those that the verifier went through (0 before Linux 5.16).
+    """
 
     id: int
     type: int
     tag: bytes
     name: str
     map_ids: frozenset[int]
+    jited_size: int = 0
+    verified_instructions: int = 0
 
 
 @attrs.frozen
@@ -60,7 +65,15 @@ def program_info(fd: int) -> ProgramInfo:
     count = _ask(fd, "prog_info").nr_map_ids
     ids = sys.words(count)
     info = _ask(fd, "prog_info", nr_map_ids=count, map_ids=sys.address(ids))
-    return ProgramInfo(info.id, info.type, bytes(info.tag), sys.text(info.name), frozenset(ids))
+    return ProgramInfo(
+        id=info.id,
+        type=info.type,
+        tag=bytes(info.tag),
+        name=sys.text(info.name),
+        map_ids=frozenset(ids),
+        jited_size=info.jited_prog_len,
+        verified_instructions=info.verified_insns,
+    )
 
 
 def translated_program(fd: int) -> bytes:
