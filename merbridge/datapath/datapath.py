@@ -38,7 +38,8 @@ V = TypeVar("V", bound=Any)
 # What the programs need; facts of the kernel's history: SO_NETNS_COOKIE 5.14, the cookie in sock_ops 5.15.
 OLDEST_KERNEL = "5.15"
 
-_NEEDED = (
+# In the order in which a user is told of the first that is missing.
+NEEDED = (
     features.CGROUP_ID_IN_SOCK_ADDR,
     features.NETNS_COOKIE_IN_SOCK_ADDR,
     features.SK_STORAGE_IN_SOCK_ADDR,
@@ -172,7 +173,7 @@ class Datapath:
 
 def _why_rejected(error: VerifierError) -> str:
     """What the kernel lacks, where that is the reason; else the rejection itself."""
-    missing = next((feature for feature in _NEEDED if not feature.supported()), None)
+    missing = next((feature for feature in NEEDED if not feature.supported()), None)
     if missing is not None:
         return str(UnsupportedFeatureError(missing.name, missing.since))
     return f"{error}: this is a fault of merbridge, please report it with your kernel's version"

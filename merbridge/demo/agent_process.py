@@ -12,7 +12,7 @@ from merbridge.demo.container import opened_pipe
 from merbridge.demo.node import Node
 from merbridge.errors import MerbridgeError
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 60.0
 
 
 class AgentProcess:
@@ -42,7 +42,7 @@ class AgentProcess:
         self.stop()
         self._merbridge("cleanup")
 
-    def wait_for(self, event: str, timeout_seconds: float = 10.0, **facts: str) -> None:
+    def wait_for(self, event: str, timeout_seconds: float = 60.0, **facts: str) -> None:
         """Wait for a log event with these facts; raises `MerbridgeError` if it does not come."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._has(event, facts), timeout_seconds)

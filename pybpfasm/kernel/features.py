@@ -192,7 +192,7 @@ CGROUP_ID_IN_SOCK_ADDR = helper_in(
 SK_STORAGE_IN_SOCK_ADDR = helper_in(
     ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, Helper.SK_STORAGE_GET, "5.8"
 )
-SK_STORAGE_IN_SK_MSG = helper_in(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, Helper.SK_STORAGE_GET, "5.7")
+SK_STORAGE_IN_SK_MSG = helper_in(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, Helper.SK_STORAGE_GET, "5.8")
 
 CONNECT4 = program_kind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, "4.17")
 CONNECT6 = program_kind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT, "4.17")
@@ -206,7 +206,7 @@ KERNEL_BTF = Feature("the kernel's own BTF", "5.4", _describing_its_types)
 RING_BUFFER = Feature("ring buffers", "5.8", _creating_ring_buffer)
 
 # Offset of user_port in struct bpf_sock_addr.
-_USER_PORT = 24
+USER_PORT = 24
 
 STORE_IMMEDIATE_TO_CONTEXT = Feature(
     "storing an immediate to the context",
@@ -214,7 +214,7 @@ STORE_IMMEDIATE_TO_CONTEXT = Feature(
     lambda: loading(
         ProgramType.CGROUP_SOCK_ADDR,
         AttachType.CGROUP_INET4_CONNECT,
-        (isa.store_imm(4, 1, _USER_PORT, 0), *_RETURN_ONE),
+        (isa.store_imm(4, 1, USER_PORT, 0), *_RETURN_ONE),
     ),
 )
 
@@ -454,7 +454,8 @@ MAP_TYPES = {
 # Since 5.10, but Debian turned the BPF security module on later, without which files have no place for storage.
 INODE_STORAGE_ENTRIES = Feature("entries of inode storage", "6.1", _storing_with_a_file)
 
-# Features that no kernel configuration with BPF and networking leaves out.
+# Features of kernels as distributions build them. Others may lack what a kernel can be built without, as
+# CONFIG_CGROUP_BPF, CONFIG_DEBUG_INFO_BTF or CONFIG_NET_XGRESS.
 FEATURES = (
     CONNECT4,
     CONNECT6,

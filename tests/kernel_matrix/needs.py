@@ -12,18 +12,11 @@ from collections.abc import Callable
 
 import pytest
 
+from merbridge.datapath.datapath import NEEDED as DATAPATH
 from pybpfasm.kernel import features
 from pybpfasm.kernel.features import Feature
 
-# What the agent's datapath needs; its programs are loaded wherever these fixtures are used.
-DATAPATH = (
-    features.CGROUP_ID_IN_SOCK_ADDR,
-    features.NETNS_COOKIE_IN_SOCK_ADDR,
-    features.SK_STORAGE_IN_SOCK_ADDR,
-    features.SK_STORAGE_IN_SK_MSG,
-    features.NETNS_COOKIE_IN_SOCK_OPS,
-)
-DATAPATH_FIXTURE = "cluster"
+DATAPATH_FIXTURE = "cluster"  # the datapath is loaded wherever it is used
 
 # The property of a test's report that names the feature it misses; tools/vm/summary.py counts by it.
 UNSUPPORTED = "unsupported"
@@ -33,6 +26,8 @@ UNSUPPORTED = "unsupported"
 _LATER_IN_DEBIAN = {features.KPROBE_MULTI.name: "6.2", features.KERNEL_VARIABLES.name: "5.11"}
 
 Require = Callable[..., None]
+
+_DECLARED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,8 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and see that what is declared can be."""
     config.addinivalue_line("markers", "needs(feature, ...): kernel features that the test cannot do without")
+    config.stash[_DECLARED] = _parse_declared(config.getoption("--declare"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,7 +87,8 @@ def _require(item: pytest.Item, *needed: Feature) -> None:
         refusal = feature.refusal()
         if refusal is None:
             continue
-        since = _declared(item.config).get(feature.name) or _LATER_IN_DEBIAN.get(feature.name, feature.since)
+        declared = item.config.stash[_DECLARED]
+        since = declared.get(feature.name) or _LATER_IN_DEBIAN.get(feature.name, feature.since)
         release = os.uname().release
         if _version(release) >= _version(since) and not _may_lack(feature):
             pytest.fail(f"Linux {release} lacks {feature.name}, which came in {since}: {refusal}", pytrace=False)
@@ -104,11 +101,16 @@ def _may_lack(feature: Feature) -> bool:
     return feature.option is not None and "MERBRIDGE_VM" not in os.environ
 
 
-def _declared(config: pytest.Config) -> dict[str, str]:
+def _parse_declared(entries: list[str]) -> dict[str, str]:
     known = {feature.name for feature in features.FEATURES}
-    declared = dict(entry.rsplit("=", 1) for entry in config.getoption("--declare"))
-    if unknown := set(declared) - known:
-        raise pytest.UsageError(f"--declare: no feature is called {', '.join(sorted(unknown))}")
+    declared = {}
+    for entry in entries:
+        name, _, version = entry.rpartition("=")
+        if name not in known:
+            raise pytest.UsageError(f"--declare {entry!r}: give FEATURE=VERSION; no feature is called {name!r}")
+        if not re.fullmatch(r"\d+\.\d+", version):
+            raise pytest.UsageError(f"--declare {entry!r}: {version!r} is no Linux version, as in 5.15")
+        declared[name] = version
     return declared
 
 

@@ -7,23 +7,10 @@ import pytest
 
 from merbridge.datapath.collection import DatapathSettings, collection
 from programs import PROGRAMS
-from pybpfasm.kernel import Map, Program, features
+from pybpfasm.kernel import Map, Program
 from pybpfasm.spec import CollectionSpec
+from tools.vm.configurations import NEEDS, SPLICE
 
-ON_CONNECT = (
-    features.CGROUP_LINK,
-    features.NETNS_COOKIE_IN_SOCK_ADDR,
-    features.CGROUP_ID_IN_SOCK_ADDR,
-    features.SK_STORAGE_IN_SOCK_ADDR,
-)
-NEEDS = {
-    "connect4": (features.CONNECT4, *ON_CONNECT),
-    "connect6": (features.CONNECT6, *ON_CONNECT),
-    "getsockopt": (features.GETSOCKOPT,),
-    "redirect": (features.SK_MSG, features.SK_STORAGE_IN_SK_MSG),
-    "sockops": (features.SOCK_OPS, features.NETNS_COOKIE_IN_SOCK_OPS),
-}
-SPLICE = ("off", "to-ztunnel", "both")
 OUT_PORTS = (1, 15001, 65535)
 
 compiled = cache(collection)

@@ -12,7 +12,6 @@ from pybpfasm.kernel import Descriptor, Program, features, sys
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, Command, ProgramType
 
-USER_PORT = 24  # offset in struct bpf_sock_addr
 LOOPBACK_INDEX = 1
 RETURN_ONE = (isa.mov_imm(0, 1), isa.exit_program())
 
@@ -20,7 +19,7 @@ RETURN_ONE = (isa.mov_imm(0, 1), isa.exit_program())
 @pytest.mark.needs(features.STORE_IMMEDIATE_TO_CONTEXT)
 def test_store_of_an_immediate_to_the_context() -> None:
     """One instruction where two would do for every kernel; the verifier refuses it before 6.4."""
-    instructions = (isa.store_imm(4, 1, USER_PORT, 80), *RETURN_ONE)
+    instructions = (isa.store_imm(4, 1, features.USER_PORT, 80), *RETURN_ONE)
     spec = ProgramSpec(
         "to_port_80", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, "bpf_sock_addr", instructions, {}
     )

@@ -105,8 +105,8 @@ class Agent:
         self._reap()
 
     def _reap(self) -> int:
-        status = self.process.wait(END_SECONDS)
-        self._reader.join(END_SECONDS)
+        status = self.process.wait(END_SECONDS * SLOWNESS)
+        self._reader.join(END_SECONDS * SLOWNESS)
         opened_pipe(self.process.stderr).close()
         return status
 
@@ -211,7 +211,7 @@ class Cluster:
     def merbridge(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another of merbridge's commands on this node's pins to its end."""
         line = [*merbridge_command(command), "--bpffs", str(self.bpffs), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """The exit status of `status -o json`, and the report."""

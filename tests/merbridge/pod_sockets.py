@@ -10,6 +10,8 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
+from cluster import SLOWNESS
+
 from merbridge.demo.workloads import Workload
 
 _MAKER: Final = """
@@ -46,7 +48,7 @@ class PodSockets:
         """Close every socket, and end the process."""
         self.close_all()
         self._channel.close()
-        self._process.wait(5)
+        self._process.wait(5 * SLOWNESS)
 
     def close_all(self) -> None:
         """Close every socket that was made."""
@@ -56,14 +58,14 @@ class PodSockets:
                 each.close()
 
     def make(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
-        """A new socket of the pod, blocking, with a time limit of 5 s; raises OSError where the pod cannot have it."""
+        """A new socket of the pod, blocking, with a time limit; raises OSError where the pod cannot have it."""
         with self._lock:
             self._channel.send(f"{int(family)} {int(kind)} {protocol}".encode())
             answer, descriptors, _, _ = socket.recv_fds(self._channel, 16, 1)
         if not descriptors:
             raise OSError(int(answer), "the pod cannot make such a socket")
         made = socket.socket(fileno=descriptors[0])
-        made.settimeout(5)
+        made.settimeout(5 * SLOWNESS)
         self._made.append(made)
         return made
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
-from cluster import AMBIENT, Cluster, wait_until
+from cluster import AMBIENT, SLOWNESS, Cluster, wait_until
 from pod_sockets import PodSockets
 
 import programs.maps
@@ -66,7 +66,7 @@ def assert_intercepted(cluster: Cluster, proxy: ProxyProcess, result: ConnectRes
 
 def seen_by_server(process: "subprocess.Popen[str]") -> Seen:
     """What a process running CLIENT printed."""
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=10 * SLOWNESS)
     seen: Seen = json.loads(output)
     return seen
 
@@ -128,7 +128,7 @@ def test_process_in_the_pods_cgroup_alone_is_not_let_out(cluster: Cluster, proxy
         with frozen_agent(cluster):
             command = client_command(cluster, "nsenter", f"--net=/proc/{os.getpid()}/fd/{elsewhere}")
             client = cluster.app.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            said, _ = client.communicate(timeout=10)
+            said, _ = client.communicate(timeout=10 * SLOWNESS)
     finally:
         network.detach(port)
         network.release(address)
@@ -267,7 +267,7 @@ def test_without_ztunnel_connections_are_refused_at_once(cluster: Cluster, proxy
 
     result = dial(cluster, cluster.app)
     assert result["error"] == "EPERM"
-    assert result["duration_ms"] < 500
+    assert result["duration_ms"] < 500 * SLOWNESS
     assert peer_of(dial(cluster, cluster.outside)) == cluster.outside.ip
     code, report = cluster.status()
     assert (code, report["healthy"], report["ztunnel_ip"]) == (1, False, None)

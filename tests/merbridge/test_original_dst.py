@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from cluster import Cluster, wait_until
+from cluster import SLOWNESS, Cluster, wait_until
 from haproxy import HAProxy
 from pod_sockets import PodSockets
 from pyroute2 import IPRoute
@@ -59,9 +59,9 @@ def original_destination(accepted: socket.socket) -> Address:
 
 
 def accept(listener: socket.socket) -> socket.socket:
-    """The next connection, with a time limit of 5 s."""
+    """The next connection, with a time limit."""
     accepted, _ = listener.accept()
-    accepted.settimeout(5)
+    accepted.settimeout(5 * SLOWNESS)
     return accepted
 
 
@@ -214,7 +214,7 @@ status = ctypes.CDLL(None).getsockopt(one.fileno(), socket.SOL_SOCKET, {SO_PEERG
 print(status, size.value, list(answer[:{groups}]) == os.getgroups())
 """
     process = cluster.app.run([sys.executable, "-IS", "-c", script], stdout=subprocess.PIPE)
-    assert process.communicate(timeout=10)[0].split() == ["0", str(4 * groups), "True"]
+    assert process.communicate(timeout=10 * SLOWNESS)[0].split() == ["0", str(4 * groups), "True"]
 
 
 def test_common_options_are_unaffected(cluster: Cluster, app: PodSockets, ztunnel: PodSockets) -> None:

@@ -2,6 +2,11 @@
 
 import sys
 
-from tools.vm.cli import main
+try:
+    from tools.vm.cli import main  # within the try: Ctrl-C may come while modules are read
 
-sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+except KeyboardInterrupt:
+    print("tools.vm: interrupted", file=sys.stderr)
+    status = 130  # 128 + SIGINT
+sys.exit(status)

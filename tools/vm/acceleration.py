@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
 from tools.vm.cache import Cache
 from tools.vm.machine import Machine
-from tools.vm.programs import find_program
+from tools.vm.programs import ends_with_us, find_program
 
 TRY_SECONDS = 5.0
 _EXIT_PORT = 0xF4
@@ -25,23 +24,22 @@ def kvm_works(machine: Machine, cache: Cache) -> bool:
     if not note.exists():
         for old in cache.directory.glob("kvm-*"):
             old.unlink(missing_ok=True)
-        note.write_text("works" if _try_kvm(machine) else "does not work")
+        with cache.workspace() as workspace:
+            note.write_text("works" if _try_kvm(machine, workspace / "firmware") else "does not work")
     return note.read_text() == "works"
 
 
-def _try_kvm(machine: Machine) -> bool:
+def _try_kvm(machine: Machine, firmware: Path) -> bool:
     """A firmware of two instructions: it asks QEMU to exit with a code that nothing else gives."""
     instructions = bytes([0xB0, _EXIT_CODE, 0xE6, _EXIT_PORT, 0xF4])  # mov al, code; out port, al; hlt
-    with tempfile.NamedTemporaryFile() as firmware:
-        firmware.write(bytes(_RESET_VECTOR) + instructions.ljust(16, b"\0"))
-        firmware.flush()
-        device = f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=4"
-        command = [find_program(machine.qemu), "-accel", "kvm", "-cpu", "host", "-nodefaults", "-display", "none"]
-        command += ["-bios", firmware.name, "-device", device]
-        try:
-            result = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return False
+    firmware.write_bytes(bytes(_RESET_VECTOR) + instructions.ljust(16, b"\0"))
+    device = f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=4"
+    command = [*ends_with_us(), find_program(machine.qemu), "-accel", "kvm", "-cpu", "host", "-nodefaults"]
+    command += ["-display", "none", "-bios", str(firmware), "-device", device]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRY_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
     return result.returncode == _EXIT_CODE << 1 | 1

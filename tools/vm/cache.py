@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -18,7 +18,8 @@ import attrs
 from tools.vm.errors import VmError
 
 CACHE_VARIABLE = "MERBRIDGE_VM_CACHE"
-KEEP_IMAGES_SECONDS = 3 * 86400
+KEEP_UNUSED_SECONDS = 3 * 86400
+LEAST_ROOM_BYTES = 1 << 20
 
 
 @attrs.frozen
@@ -34,9 +35,31 @@ class Cache:
         directory = Path(os.environ.get(CACHE_VARIABLE) or Path(base, "merbridge-vm")).absolute()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(
+                dir=directory
+            ).close()  # permissions do not tell: root may write to /proc, and cannot
         except OSError as error:
-            raise VmError(f"cannot create the cache {directory}: {error.strerror}; set {CACHE_VARIABLE}") from None
+            raise VmError(f"cannot write to the cache {directory}: {error.strerror}; set {CACHE_VARIABLE}") from None
         return cls(directory)
+
+    @contextlib.contextmanager
+    def filled(self) -> Iterator[None]:
+        """In the body everything that is written goes to the cache: a full disk is told as the cache's own."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise self._full() from None
+
+    def check_room(self) -> None:
+        """Raises VmError when the cache's disk is full: QEMU would wait without a word until it is not."""
+        state = os.statvfs(self.directory)
+        if state.f_bavail * state.f_frsize < LEAST_ROOM_BYTES:
+            raise self._full()
+
+    def _full(self) -> VmError:
+        return VmError(f"no room left in the cache {self.directory}: free some, or set {CACHE_VARIABLE}")
 
     def entry(self, name: str, build: Callable[[Path], None]) -> Path:
         """The file or directory of this name, which `build` makes at the path it is given when it is not there yet."""
@@ -71,19 +94,19 @@ class Cache:
             fcntl.flock(holder, fcntl.LOCK_EX)
         try:
             yield workspace
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise VmError(f"no room left in the cache {self.directory}: free some, or set {CACHE_VARIABLE}") from None
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
             os.close(holder)
 
-    def remove_unused(self, folder: str) -> None:
-        """Remove entries of a folder that no run has used for three days."""
+    def remove_unused(self, folder: str, keep: Collection[Path] = ()) -> None:
+        """Remove entries of a folder that no run has used for three days, but for those in `keep`."""
         for path in (self.directory / folder).glob("*"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > KEEP_IMAGES_SECONDS:
+                if path in keep or time.time() - path.stat().st_mtime < KEEP_UNUSED_SECONDS:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
                     path.unlink()
 
 

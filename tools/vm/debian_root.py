@@ -16,7 +16,7 @@ from tools.vm.cache import Cache
 from tools.vm.disk import make_root_disk
 from tools.vm.errors import VmError
 from tools.vm.machine import Machine
-from tools.vm.root_image import Stage, write_init
+from tools.vm.root_image import IMAGE_SOURCES, Stage, write_init
 
 SUITE = "trixie"
 PACKAGES = (
@@ -26,11 +26,12 @@ PACKAGES = (
 TEST_PACKAGES = {"hypothesis", "pytest", "pytest-timeout"}
 WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
 SETUP = Path(__file__).parents[2] / "setup.cfg"
+SOURCES = (SETUP, Path(__file__), *IMAGE_SOURCES)
 
 
 def debian_root_image(machine: Machine, cache: Cache) -> Path:
-    """The image for a machine; made once for what setup.cfg asks for. Raises VmError when something cannot be had."""
-    fingerprint = hashlib.sha256(SETUP.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
+    """The image for a machine; made once for what setup.cfg asks for and how it is made here. Raises VmError."""
+    fingerprint = hashlib.sha256(b"\0".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]
 
     def build(image: Path) -> None:
         suite = Suite(SUITE, machine.architecture, cache.directory / "apt" / machine.architecture / SUITE)

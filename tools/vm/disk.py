@@ -70,5 +70,8 @@ def _partition_table(first_sector: int, sectors: int) -> bytes:
 def read_directory(image: Path, directory: str, target: Path) -> None:
     """Copy what lies in a directory of a disk made by `make_disk` into `target`, which must exist."""
     with tempfile.TemporaryDirectory(dir=image.parent) as copy:
-        run_program("debugfs", "-R", f"rdump {directory} {copy}", str(image), attempted=f"read results from {image}")
+        # Into the current directory: debugfs splits its request at spaces, which a path may have.
+        request = f"rdump {directory} ."
+        attempted = f"read results from {image}"
+        run_program("debugfs", "-R", request, str(image), attempted=attempted, directory=Path(copy))
         shutil.copytree(Path(copy, Path(directory).name), target, dirs_exist_ok=True)

@@ -11,7 +11,7 @@ import attrs
 
 from tools.vm.disk import ROOT_PARTUUID
 from tools.vm.machine import Machine
-from tools.vm.programs import find_program
+from tools.vm.programs import ends_with_us, find_program
 
 # A panic ends the machine at once (-no-reboot). What costs an emulated machine seconds and proves nothing is off.
 KERNEL_ARGUMENTS = (
@@ -72,9 +72,8 @@ def emulator(hardware: Hardware, ports: Ports, workspace: Path) -> Iterator[IO[b
 
 def _command(hardware: Hardware, ports: Ports) -> list[str]:
     machine = hardware.machine
-    # setpriv: the machine must not outlive a runner that is killed.
     return [
-        *(find_program("setpriv"), "--pdeathsig", "KILL", "--", find_program(machine.qemu)),
+        *(*ends_with_us(), find_program(machine.qemu)),
         *machine.board,
         *(machine.host_cpu if hardware.kvm else machine.emulated_cpu),
         *("-m", str(hardware.memory_mb), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),

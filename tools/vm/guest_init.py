@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 JOB = Path("/vm")
-SUBVOLUMES = (  # file system, where, what it is called
+FILE_SYSTEMS = (  # file system, where, what it is called
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
@@ -52,7 +52,7 @@ def mount(kind: str, target: str, source: str = "none", flags: int = 0) -> None:
 
 def mount_system() -> None:
     """What every Linux program expects to find."""
-    for kind, target in SUBVOLUMES:
+    for kind, target in FILE_SYSTEMS:
         mount(kind, target)
     for name, target in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         Path("/dev", name).symlink_to(f"/proc/self/{target}")

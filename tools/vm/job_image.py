@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,15 @@ from pathlib import Path
 import attrs
 
 from tools.vm.disk import make_disk
+from tools.vm.errors import VmError
 from tools.vm.kernel import Kernel
 from tools.vm.machine import Machine
 from tools.vm.modules import place_modules
 from tools.vm.root_image import link_or_copy
 
 RESULTS = "/results"  # on the disk; /vm/results in the guest
-LEFT_OUT = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".import_linter_cache", "build", "dist"}
+LEFT_OUT = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".import_linter_cache"}
+LEFT_OUT_AT_TOP = {"build", "dist"}
 
 
 @attrs.frozen
@@ -44,15 +47,29 @@ def make_job_image(job: Job, kernel: Kernel, machine: Machine, workspace: Path) 
 
 def _copy_project(directory: Path, target: Path) -> None:
     """Copy the project, compiled bytecode included: an emulated machine takes seconds to compile it again."""
-    for folder, folders, files in os.walk(directory):
-        folders[:] = [name for name in folders if name not in LEFT_OUT and Path(folder, name) != Path(sys.prefix)]
+    for folder, folders, files in os.walk(directory, onerror=_cannot_copy):
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # os.walk lists them, and goes not there
+        left_out = LEFT_OUT | (LEFT_OUT_AT_TOP if Path(folder) == directory else set())
+        folders[:] = [name for name in folders if name not in left_out and Path(folder, name) != Path(sys.prefix)]
         inside = target / Path(folder).relative_to(directory)
         inside.mkdir(parents=True)
-        for name in files:
-            try:
-                link_or_copy(Path(folder, name), inside / name)
-            except FileNotFoundError:  # a temporary file that someone else has removed meanwhile
-                continue
+        for name in (*files, *links):
+            _copy_file(Path(folder, name), inside / name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    try:
+        kind = stat.S_IFMT(source.lstat().st_mode)
+        if kind in (stat.S_IFREG, stat.S_IFLNK):  # who would write to a pipe's or a socket's copy?
+            link_or_copy(source, target)
+    except (FileNotFoundError, PermissionError) as error:
+        _cannot_copy(error)
+
+
+def _cannot_copy(error: OSError) -> None:
+    """A temporary file that someone else has removed meanwhile is no loss, one that may not be read is."""
+    if not isinstance(error, FileNotFoundError):
+        raise VmError(f"cannot copy the project into the machine: {error.filename}: {error.strerror}") from None
 
 
 def _description(job: Job, kernel: Kernel, machine: Machine) -> dict[str, object]:
@@ -78,5 +95,5 @@ def _environment(kernel: Kernel, machine: Machine) -> dict[str, str]:
         "TERM": "dumb",
         "MERBRIDGE_VM": kernel.name,
         "PYTEST_ADDOPTS": f"--junit-xml=/vm{RESULTS}/junit.xml -p no:cacheprovider",
-        "PYTEST_TIMEOUT": "600",  # seconds a test; emulation is 16 to 30 times slower
+        "PYTEST_TIMEOUT": "330",  # seconds a test: many, for emulation, yet less than --silence, so that it is named
     }

@@ -1,5 +1,6 @@
 """Kernels by name: a Debian suite, a version, or the path of an image."""
 
+import os
 import re
 import shutil
 import sys
@@ -43,7 +44,11 @@ def find_kernel(name: str, modules: Path | None, machine: Machine, cache: Cache)
         return _debian_kernel(suite, machine, cache)
     if modules is not None and not modules.is_dir():
         raise VmError(f"--modules {modules}: no such directory; give the one that holds kernel/, as in /lib/modules/…")
-    if Path(name).is_file():
+    try:
+        is_image = Path(name).is_file()
+    except OSError as error:
+        raise VmError(f"cannot look for a kernel image at {name}: {error.strerror}") from None
+    if is_image:
         return Kernel(Path(name).name, Path(name).absolute(), modules)
     known = ", ".join(f"{suite} ({series})" for suite, series in SERIES.items())
     raise VmError(f"no kernel {name!r}: give one of {known}, or the path of a kernel image")
@@ -52,6 +57,7 @@ def find_kernel(name: str, modules: Path | None, machine: Machine, cache: Cache)
 def _debian_kernel(suite: str, machine: Machine, cache: Cache) -> Kernel:
     with cache.lock(f"suite-{machine.architecture}-{suite}"):
         folder = _newest_in_cache(suite, machine, cache)
+        os.utime(folder)
     return Kernel(suite, folder / "vmlinuz", folder / "modules")
 
 
@@ -72,6 +78,8 @@ def _newest_in_cache(suite: str, machine: Machine, cache: Cache) -> Path:
         return known
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(str(folder.relative_to(cache.directory)))
+    newest = {cache.directory / each.read_text() for each in note.parents[1].glob("*/*")}  # of every suite known here
+    cache.remove_unused("kernels", keep=newest)
     return folder
 
 

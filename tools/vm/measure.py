@@ -14,16 +14,13 @@ from contextlib import ExitStack
 import attrs
 
 from merbridge.datapath.collection import DatapathSettings, collection
+from pybpfasm import kernel
 from pybpfasm.errors import BpfError
-from pybpfasm.isa import Instruction, encode
-from pybpfasm.kernel import Descriptor, Map
-from pybpfasm.kernel import sys as kernel
+from pybpfasm.isa import encode
 from pybpfasm.kernel.features import FEATURES
 from pybpfasm.spec import MapSpec, ProgramSpec
-from pybpfasm.uapi import Command
+from tools.vm.configurations import NEEDS, SPLICE
 
-SPLICE = ("off", "to-ztunnel", "both")
-LOG_BYTES = 1 << 16
 LOG_STATISTICS = 4  # BPF_LOG_STATS of include/linux/bpf_verifier.h
 
 
@@ -38,7 +35,7 @@ class Program:
 
 @attrs.frozen
 class Measured:
-    """One kernel. Programs by name and splice setting, None for one that is refused; features by name."""
+    """One kernel. Programs by name and splice setting, None where it lacks a feature for one; features by name."""
 
     release: str
     machine: str
@@ -47,7 +44,10 @@ class Measured:
 
 
 def measure() -> Measured:
-    """Load every program, and probe every feature. Raises `KernelError` without the privilege."""
+    """Load every program, and probe every feature.
+
+    Raises `BpfError` for a program that is refused though the kernel has all that it needs, and without the privilege.
+    """
     programs: dict[str, dict[str, Program | None]] = {}
     for splice in SPLICE:
         specs = collection(DatapathSettings(splice=splice))
@@ -59,43 +59,33 @@ def measure() -> Measured:
 
 def _measure(spec: ProgramSpec, maps: dict[str, MapSpec]) -> Program | None:
     with ExitStack() as held:
-        created = {name: held.enter_context(Map.create(each)) for name, each in maps.items()}
-        code = encode(_with_map(instruction, created) for instruction in spec.instructions)
+        created = {name: held.enter_context(kernel.Map.create(each)) for name, each in maps.items()}
         try:
-            return _load(spec, code)
-        except BpfError as error:
-            print(f"{spec.name}: {error}", file=sys.stderr)
+            program = held.enter_context(kernel.Program.load(spec, created, log_level=LOG_STATISTICS))
+        except BpfError:
+            if all(feature.supported() for feature in NEEDS[spec.name]):
+                raise
             return None
+        # The program's info has the number of processed instructions from 5.16 on only, the log from 5.2 on.
+        processed = re.search(r"processed (\d+) insns", program.log)
+        return Program(slots(spec), int(processed[1]) if processed else 0, program.info().jited_size)
 
 
-def _with_map(instruction: Instruction, maps: dict[str, Map]) -> Instruction:
-    if instruction.symbol is None:
-        return instruction
-    return instruction._replace(imm=maps[instruction.symbol].fd, symbol=None)
+def slots(spec: ProgramSpec) -> int:
+    """How many instructions it has, in slots of 8 bytes; an instruction of 64 bits takes two."""
+    return len(encode(each._replace(symbol=None) for each in spec.instructions)) // 8
 
 
-def _load(spec: ProgramSpec, code: bytes) -> Program:
-    """Load with the verifier's statistics, written since 5.2; the program's info has them from 5.16 on."""
-    instructions, license_ = kernel.buffer(code), kernel.buffer(spec.license.encode() + b"\0")
-    log = kernel.buffer(LOG_BYTES)
-    attributes = kernel.new(
-        "prog_load",
-        prog_type=spec.type,
-        expected_attach_type=spec.attach_type,
-        insns=kernel.address(instructions),
-        insn_cnt=len(code) // 8,
-        license=kernel.address(license_),
-        log_level=LOG_STATISTICS,
-        log_size=LOG_BYTES,
-        log_buf=kernel.address(log),
-    )
-    with Descriptor(kernel.bpf(Command.PROG_LOAD, attributes, f"load program {spec.name}")) as program:
-        info = kernel.new("prog_info")
-        request = kernel.new("info_by_fd", bpf_fd=program.fd, info_len=kernel.size_of(info), info=kernel.address(info))
-        kernel.bpf(Command.OBJ_GET_INFO_BY_FD, request, f"ask for program {spec.name}")
-    processed = re.search(rb"processed (\d+) insns", kernel.contents(log))
-    return Program(len(code) // 8, int(processed[1]) if processed else 0, info.jited_prog_len)
+def main() -> int:
+    """Print it; the exit status."""
+    try:
+        measured = measure()
+    except BpfError as error:
+        print(f"tools.vm.measure: {error}", file=sys.stderr)
+        return 1
+    json.dump(attrs.asdict(measured), sys.stdout)
+    return 0
 
 
 if __name__ == "__main__":
-    json.dump(attrs.asdict(measure()), sys.stdout)
+    sys.exit(main())

@@ -22,6 +22,7 @@ class Outcome:
     troubles: tuple[str, ...]
     console_tail: tuple[str, ...]
     seconds: float
+    is_complete: bool = False  # the command ran to its end, and the guest wrote its disks
 
 
 def read_outcome(ports: Ports, stopped: str | None, seconds: float) -> Outcome:
@@ -32,7 +33,7 @@ def read_outcome(ports: Ports, stopped: str | None, seconds: float) -> Outcome:
     if stopped is not None:
         return Outcome(TIMED_OUT, report.release, (stopped, *full), _tail(console), seconds)
     if report.exit_status is not None:
-        return Outcome(report.exit_status, report.release, full, (), seconds)
+        return Outcome(report.exit_status, report.release, full, (), seconds, is_complete=True)
     cause = _cause(report, console, ports.complaints)
     return Outcome(VM_FAILED, report.release, (cause,), _tail(console), seconds)
 
@@ -66,7 +67,9 @@ def _cause(report: _Report, console: Iterable[str], complaints: Path) -> str:
     if init:
         return f"the guest could not be set up: {init[-1]}"
     if said:
-        return f"QEMU ended before the kernel came up: {said[-1]}"
+        # The first line has the reason, others may be hints on it; warnings come before.
+        reason = next((line for line in said if "warning:" not in line), said[0])
+        return f"QEMU ended before the kernel came up: {reason}"
     return "the kernel did not come up: is it an image for this machine, with ext4 and NVMe built in?"
 
 

@@ -34,6 +34,11 @@ def find_program(name: str) -> str:
     return found
 
 
+def ends_with_us(signal: str = "KILL") -> list[str]:
+    """The words before a command whose process must not outlive this one, even when this one is killed."""
+    return [find_program("setpriv"), "--pdeathsig", signal, "--"]
+
+
 def run_program(*command: str, attempted: str, directory: Path | None = None) -> str:
     """What a program prints; raises VmError with `attempted` and the program's own last words when it fails."""
     result = subprocess.run(

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools.vm.cache import Cache
@@ -45,6 +46,7 @@ ETC = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
 GUEST_INIT = Path(__file__).with_name("guest_init.py")
+IMAGE_SOURCES = (Path(__file__), GUEST_INIT, Path(__file__).with_name("disk.py"))
 
 
 def native_root_image(cache: Cache) -> Path:
@@ -160,11 +162,17 @@ def _may_be_elf(path: Path) -> bool:
 def _fingerprint() -> str:
     """Changes when the image would: by names, sizes and times, since reading everything would take seconds."""
     state: list[object] = [sys.executable, sys.version]
-    installed = [path for folder in _package_folders() for path in folder.rglob("*.dist-info")]
-    tools = [Path(found) for tool in TOOLS if (found := shutil.which(tool, path=search_path()))]
+    installed = [path for folder in _package_folders() for path in _files(folder)]
+    tools = [found for tool in TOOLS if (found := shutil.which(tool, path=search_path()))]
     for path in sorted([*installed, *tools]):
-        status = path.stat()
-        state.append((str(path), status.st_size, status.st_mtime_ns))
-    for source in (Path(__file__), GUEST_INIT, Path(__file__).with_name("disk.py")):
-        state.append(source.read_text())
+        status = os.lstat(path)
+        state.append((path, status.st_size, status.st_mtime_ns))
+    state += [source.read_text() for source in IMAGE_SOURCES]
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+
+
+def _files(top: Path) -> Iterator[str]:
+    """All files below a folder but compiled bytecode, which Python writes when it likes."""
+    for directory, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        yield from (os.path.join(directory, name) for name in files)

@@ -19,6 +19,7 @@ from tools.vm.job_image import RESULTS, Job, make_job_image
 from tools.vm.kernel import Kernel
 from tools.vm.machine import Machine
 from tools.vm.outcome import Outcome, read_outcome
+from tools.vm.results import written
 
 CHUNK = 1 << 16
 LOOK_SECONDS = 0.5
@@ -49,21 +50,26 @@ class Run:
 
 
 def execute(run: Run, cache: Cache, sink: Sink) -> Outcome:
-    """Run it; the command's output goes to `sink` as it comes. Raises VmError when the disks cannot be made."""
-    with cache.workspace() as workspace:
-        job = make_job_image(run.job, run.kernel, run.machine, workspace)
-        ports = Ports.below(workspace)
+    """Run it; the command's output goes to `sink` as it comes.
+
+    Raises VmError when the disks cannot be made, when their file system is full meanwhile, when results cannot be kept.
+    """
+    with contextlib.ExitStack() as held:
+        with cache.filled():
+            workspace = held.enter_context(cache.workspace())
+            job = make_job_image(run.job, run.kernel, run.machine, workspace)
+            ports = Ports.below(workspace)
         hardware = Hardware(run.machine, run.kernel.image, run.root, job, run.memory_mb, run.kvm)
         started = time.monotonic()
         with emulator(hardware, ports, workspace) as output:
-            stopped = _pass_on(output, sink, ports, run.limits)
+            stopped = _pass_on(output, sink, ports, run.limits, cache)
         outcome = read_outcome(ports, stopped, time.monotonic() - started)
         if run.results is not None:
-            _keep_results(run.results, job, ports)
+            _keep_results(run.results, job, ports, outcome)
         return outcome
 
 
-def _pass_on(output: IO[bytes], sink: Sink, ports: Ports, limits: Limits) -> str | None:
+def _pass_on(output: IO[bytes], sink: Sink, ports: Ports, limits: Limits, cache: Cache) -> str | None:
     """Pass output on until the machine ends; why it was given up, if it was."""
     started = heard = time.monotonic()
     console_size = 0
@@ -76,6 +82,7 @@ def _pass_on(output: IO[bytes], sink: Sink, ports: Ports, limits: Limits) -> str
                 if not chunk:
                     return None
                 sink(chunk)
+            cache.check_room()
             now = time.monotonic()
             size = ports.console.stat().st_size
             if readable or size != console_size:
@@ -86,8 +93,11 @@ def _pass_on(output: IO[bytes], sink: Sink, ports: Ports, limits: Limits) -> str
                 return f"hangs: stopped after {limits.silent_seconds:g} s without any output (--silence)"
 
 
-def _keep_results(directory: Path, job: Path, ports: Ports) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ports.console, directory / "console.txt")
-    with contextlib.suppress(VmError, OSError):  # a machine that died has left none; how it ended says so
-        read_directory(job, RESULTS, directory)
+def _keep_results(directory: Path, job: Path, ports: Ports, outcome: Outcome) -> None:
+    with written(directory):
+        shutil.copy(ports.console, directory / "console.txt")
+        try:
+            read_directory(job, RESULTS, directory)
+        except (VmError, OSError):
+            if outcome.is_complete:
+                raise  # a machine that died may have left none; how it ended says so

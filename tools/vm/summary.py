@@ -7,7 +7,8 @@ from typing import Literal
 
 import attrs
 
-from tools.vm.outcome import Outcome
+from tools.vm.outcome import VM_FAILED, Outcome
+from tools.vm.results import REPORT, SUMMARY, written
 
 TestOutcome = Literal["passed", "failed", "unsupported"]
 
@@ -15,7 +16,6 @@ TestOutcome = Literal["passed", "failed", "unsupported"]
 # (tests/kernel_matrix/needs.py). To be skipped for any other reason is a failure here.
 UNSUPPORTED = "unsupported"
 EXPECTED_FAILURE = "pytest.xfail"  # strict: a limit that is known, and was met as expected
-FILE = "summary.json"
 
 
 @attrs.frozen
@@ -44,19 +44,20 @@ class Summary:
 
 def write_summary(results: Path, kernel: str, outcome: Outcome) -> None:
     """Write summary.json beside the run's other results."""
-    results.mkdir(parents=True, exist_ok=True)
-    tests, reasons = _read_junit(results / "junit.xml")
+    tests, reasons = _read_junit(results / REPORT)
     seconds = round(outcome.seconds, 1)
     troubles = list(outcome.troubles)
     summary = Summary(kernel, outcome.release, outcome.exit_status, seconds, troubles, tests, reasons)
-    (results / FILE).write_text(json.dumps(attrs.asdict(summary), indent=1) + "\n")
+    with written(results):
+        (results / SUMMARY).write_text(json.dumps(attrs.asdict(summary), indent=1) + "\n")
 
 
 def read_summary(results: Path, kernel: str, exit_status: int) -> Summary:
-    """What the run has left; without it, a summary that says no more than that it failed."""
-    if (results / FILE).is_file():
-        return Summary(**json.loads((results / FILE).read_text()))
-    return Summary(kernel, None, exit_status, 0.0, [], {}, {})
+    """What the run has left; without it, a summary that says no more than that it failed, whatever the exit status."""
+    try:
+        return Summary(**json.loads((results / SUMMARY).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return Summary(kernel, None, exit_status or VM_FAILED, 0.0, [], {}, {})
 
 
 def _read_junit(report: Path) -> tuple[dict[str, TestOutcome], dict[str, str]]:
@@ -64,8 +65,11 @@ def _read_junit(report: Path) -> tuple[dict[str, TestOutcome], dict[str, str]]:
     reasons: dict[str, str] = {}
     if not report.is_file():
         return tests, reasons
-    # The report comes from our own guest; nothing in it is foreign.
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314
+    try:
+        cases = ElementTree.parse(report).iter("testcase")  # noqa: S314 - it comes from our own guest
+    except ElementTree.ParseError as error:
+        return {REPORT: "failed"}, {REPORT: f"the report cannot be read: {error}"}
+    for case in cases:
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         tests[name], reason = _outcome(case)
         if tests[name] != "passed":

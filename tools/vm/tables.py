@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pybpfasm.kernel.features import FEATURES
 from tools.vm.errors import VmError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         measured = [_in_machine(kernel) for kernel in options.kernel or MATRIX]
         if options.native:
-            measured.append(_measured([sys.executable, *MEASURE[1:]], "the running kernel"))
+            measured.append(_natively())
         _write(sorted(measured, key=_version))
     except VmError as error:
         print(f"tools.vm.tables: {error}", file=sys.stderr)
@@ -49,19 +49,21 @@ def _in_machine(kernel: str) -> Measured:
     command = " ".join((*MEASURE, "> /vm/results/measured.json"))
     with tempfile.TemporaryDirectory() as results:
         arguments = ["--kernel", kernel, "--results", results, "--", "sh", "-c", command]
-        _output([sys.executable, "-m", "tools.vm", *arguments], kernel)
+        _run([sys.executable, "-m", "tools.vm", *arguments], kernel, sys.stderr)
         return _parse(Path(results, "measured.json").read_text())
 
 
-def _measured(command: Sequence[str], where: str) -> Measured:
-    return _parse(_output(command, where))
+def _natively() -> Measured:
+    with tempfile.TemporaryFile("w+") as output:
+        _run([sys.executable, *MEASURE[1:]], "the running kernel", output)
+        output.seek(0)
+        return _parse(output.read())
 
 
-def _output(command: Sequence[str], where: str) -> str:
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise VmError(f"measuring on {where} failed with exit status {result.returncode}: see the lines above")
-    return result.stdout
+def _run(command: Sequence[str], where: str, output: IO[str]) -> None:
+    status = subprocess.run(command, stdout=output, check=False).returncode
+    if status:
+        raise VmError(f"measuring on {where} failed with exit status {status}: see the lines above")
 
 
 def _parse(text: str) -> Measured:
