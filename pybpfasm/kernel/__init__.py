@@ -14,26 +14,40 @@ from pybpfasm.kernel.verifier import VerifierError
 from pybpfasm.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from pybpfasm.kernel.collection import Collection
+    from pybpfasm.kernel.events import PerfBuffer, Poller, RingBuffer, UserRingBuffer
     from pybpfasm.kernel.target import Target, named_target, running_target
 
 if not TYPE_CHECKING:
-    # It brings all probes along.
-    __getattr__ = lazy_attributes(__name__, {"target": "Target named_target running_target"})
+    # These bring more along than most users of a map or a program need.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "collection": "Collection",
+            "events": "PerfBuffer Poller RingBuffer UserRingBuffer",
+            "target": "Target named_target running_target",
+        },
+    )
 
 __all__ = [
+    "Collection",
     "Descriptor",
     "Link",
     "LinkInfo",
     "Map",
     "MapFullError",
     "MapInfo",
+    "PerfBuffer",
+    "Poller",
     "Program",
     "ProgramInfo",
     "ProgramStats",
+    "RingBuffer",
     "Run",
     "ShapeError",
     "Target",
     "TypedMap",
+    "UserRingBuffer",
     "VerifierError",
     "attach_cgroup",
     "attach_sockmap",
