@@ -95,7 +95,7 @@ def one_of(words: Iterable[str], name: str) -> Part:
 
 NUMBER = Part(r"([-+]?(?:0[xX][0-9a-fA-F]+|[0-9]+))\b", "a number")
 SIGNED_NUMBER = Part(r"([-+][ \t]*+(?:0[xX][0-9a-fA-F]+|[0-9]+))\b", "`+` or `-` and a number")
-# A name, or any text in quotes; what stands in text is not always what C calls an identifier.
+# A name, or in quotes what is not a name in C; there `\x3b` is a character by its number.
 NAME = r"[A-Za-z_.$][\w.$]*+|\"[^\"\n]*+\""
 IDENTIFIER = Part(f"({NAME})", "a name")
 
@@ -172,9 +172,14 @@ def read(forms: Sequence[Form], text: str, line: int, start: int = 0, source: st
     raise ParseError(line, place + 1, source or text, f"{_listed(wanted)} is expected{_found(text, place, wanted)}")
 
 
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+
 def _without_quotes(instruction: Instruction) -> Instruction:
     symbol = instruction[5]
-    return instruction if symbol is None or symbol[0] != '"' else instruction._replace(symbol=symbol[1:-1])
+    if symbol is None or symbol[0] != '"':
+        return instruction
+    return instruction._replace(symbol=_ESCAPED.sub(lambda found: chr(int(found[1], 16)), symbol[1:-1]))
 
 
 def _furthest(forms: Sequence[Form], text: str, start: int) -> tuple[int, list[str]]:

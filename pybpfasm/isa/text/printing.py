@@ -9,7 +9,8 @@ from pybpfasm.isa.validity import FIELDS, VARIANT, problem
 Format = Callable[[Instruction], str]
 
 _PLAIN = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*").fullmatch
-_QUOTABLE = re.compile(r"[^\"\r\n;#]+").fullmatch
+# What would end the name, the line, or begin a comment.
+_SPECIAL = re.compile(r"[\"\\;#/\x00-\x1f\x7f]")
 
 
 def printer(formats: Mapping[int, Format]) -> Format:
@@ -26,9 +27,8 @@ def printer(formats: Mapping[int, Format]) -> Format:
 
 
 def _quoted(instruction: Instruction, symbol: str) -> Instruction:
-    if not symbol or not _QUOTABLE(symbol):
-        raise EncodingError(f"symbol {symbol!r} cannot be written: it is empty, or has a quote, a line end, `;` or `#`")
-    return instruction._replace(symbol=f'"{symbol}"')
+    escaped = _SPECIAL.sub(lambda found: f"\\x{ord(found[0]):02x}", symbol)
+    return instruction._replace(symbol=f'"{escaped}"')
 
 
 def _checked(plain: Format) -> Format:
