@@ -8,6 +8,7 @@ from pybpfasm.cli.streams import STANDARD, write_output
 from pybpfasm.cli.tables import json_text, table
 
 if TYPE_CHECKING:
+    from pybpfasm.kernel.probes import Answer
     from pybpfasm.uapi import Helper, ProgramType
 
 NAME = "probe"
@@ -49,17 +50,28 @@ def run(arguments: Namespace) -> int:
 def _report(helpers: str | None) -> dict[str, Any]:
     import os
 
-    from pybpfasm.kernel.probes import TABLES, find_isa_level, probe
+    from pybpfasm.kernel.probes import TABLES, probe
 
     tables = {
         title: {name: {"feature": feature.name, **_answer(probe(feature))} for name, feature in rows.items()}
         for title, rows in TABLES.items()
     }
-    report = {"release": os.uname().release, "isa": int(find_isa_level()), "tables": tables}
+    report = {"release": os.uname().release, "isa": _level(), "tables": tables}
     return report if helpers is None else {**report, "helpers": _helpers(helpers)}
 
 
-def _answer(answer: Any) -> dict[str, Any]:
+def _level() -> int | None:
+    """The level of instructions; None if the kernel does not say."""
+    from pybpfasm.errors import KernelError
+    from pybpfasm.kernel.probes import find_isa_level
+
+    try:
+        return int(find_isa_level())
+    except KernelError:
+        return None
+
+
+def _answer(answer: "Answer") -> dict[str, Any]:
     return {"supported": answer.supported, "since": answer.since, "reason": answer.reason}
 
 
@@ -90,9 +102,9 @@ def _names(helpers: "frozenset[Helper]") -> list[str]:
 def _lines() -> list[str]:
     import os
 
-    from pybpfasm.kernel.probes import TABLES, find_isa_level, probe
+    from pybpfasm.kernel.probes import TABLES, probe
 
-    lines = [f"Linux {os.uname().release}, instructions of level v{int(find_isa_level())}"]
+    lines = [f"Linux {os.uname().release}, instructions of level v{_level() or '?'}"]
     marks = {True: "yes", False: "no", None: "?"}
     for title, features in TABLES.items():
         answers = {name: probe(feature) for name, feature in features.items()}

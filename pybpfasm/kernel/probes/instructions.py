@@ -62,7 +62,8 @@ LOOPS = _running(
 )
 FETCHING_ATOMICS = _running("atomics that fetch", "5.12", isa.atomic(Atomic.ADD, 8, 10, -8, 0, fetch=True))
 COMPARE_EXCHANGE = _running("compare and exchange", "5.12", isa.compare_exchange(8, 10, -8, 0))
-MAY_GOTO = _running("may_goto", "6.9", isa.may_goto("end"))
+# Before 6.14 it must have a distance.
+MAY_GOTO = _running("may_goto", "6.9", isa.may_goto("end"), isa.mov_imm(0, 2))
 LOAD_ACQUIRE = _running("load-acquire", "6.15", isa.load_acquire(8, 0, 10, -8))
 STORE_RELEASE = _running("store-release", "6.15", isa.store_release(8, 10, -8, 0))
 

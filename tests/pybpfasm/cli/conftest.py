@@ -1,45 +1,17 @@
 """Commands as a user gives them."""
 
 import io
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import pytest
+from cli_outcome import Command, Outcome
 
 from pybpfasm.cli import main
 from pybpfasm.interop import write_elf
 from pybpfasm.isa import parse
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec, SourceLine, Untyped
 from pybpfasm.uapi import AttachType, MapType, ProgramType
-
-ROOT = Path(__file__).parents[3]
-
-
-@attrs.frozen
-class Outcome:
-    """How a command ended, and what it wrote."""
-
-    status: int
-    out: bytes
-    err: str
-
-    @property
-    def text(self) -> str:
-        """Standard output as text."""
-        return self.out.decode()
-
-    def failed(self, status: int, *parts: str) -> None:
-        """It failed with this status, wrote nothing, and said all of these, beginning with our name, no traceback."""
-        assert (self.status, self.out) == (status, b""), self.err
-        assert self.err.startswith("pybpfasm: ")
-        assert "Traceback" not in self.err
-        assert all(part in self.err for part in parts), self.err
-
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -57,12 +29,6 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[byt
         return Outcome(status, captured.out, captured.err.decode())
 
     return run
-
-
-def shell(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script with `$PYBPFASM` for the command line, as a process of its own."""
-    command = f'PYBPFASM="{sys.executable} -m pybpfasm"\n{script}'
-    return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
 # What is looked up is counted, and gives the new port; both programs of the object below.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_outcome import Command
 
 TEXT = """\
    0: (b7) r0 = 1

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_outcome import Command
 
 from pybpfasm.btf import BtfBuilder, Int, Member, Pointer, Struct
 

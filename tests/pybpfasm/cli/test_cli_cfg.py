@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_outcome import Command
 
 LOOP = "again:\nr0 += 1\nif r0 < 10 goto again\nexit\n"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Command
+from cli_outcome import ROOT, Command
 
 from pybpfasm.errors import KernelError
 from pybpfasm.isa import CallKind, Instruction, parse

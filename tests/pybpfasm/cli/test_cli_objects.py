@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_outcome import Command
 
 from pybpfasm.interop import read_elf
 from pybpfasm.uapi import AttachType, ProgramType

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from cli_outcome import ROOT
 
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Command, shell
+from cli_outcome import ROOT, Command, shell
 
 
 def test_help_names_the_commands_and_statuses(cli: Command) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from cli_outcome import Command
 
 SUM = "r0 = *(u8 *)(r1 +0)\nr2 = *(u8 *)(r1 +1)\nr0 += r2\n*(u8 *)(r1 +2) = r0\nexit\n"
 LOOP = "again:\ngoto again\n"

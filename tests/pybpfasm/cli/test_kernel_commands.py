@@ -4,13 +4,14 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
+from cli_outcome import ROOT, Command
 
 from pybpfasm import isa
 from pybpfasm.kernel import Map, Program, features
@@ -425,6 +426,19 @@ def test_probe_as_text(cli: Command) -> None:
     assert any(line.split()[:3] == ["xdp", "yes", "4.8"] for line in text.splitlines())
     assert "bpf_map_lookup_elem" in cli("probe", "--helpers", "sk_msg").text.splitlines()
     cli("probe", "--helpers", "nothing").failed(2, "--helpers nothing", "xdp")
+
+
+def test_probe_without_privilege_says_so_row_by_row() -> None:
+    """A question mark is neither yes nor no; what needs no privilege is answered."""
+    # Modules are imported before, and then the answers are forgotten: another user may not read root's files.
+    code = (
+        "import os, sys; from pybpfasm.cli import main; from pybpfasm.kernel import features\n"
+        "main(['probe', '-o', os.devnull]); features._answers.clear(); os.seteuid(65534); sys.exit(main(['probe']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert any(row[:2] == ["xdp", "?"] and "CAP_BPF" in row for row in rows)
+    assert any(row[:4] == ["the", "kernel's", "own", "BTF"] and "yes" in row for row in rows)
 
 
 def _arrives(network: Network) -> bool:

@@ -96,14 +96,14 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(damaged())
 def test_damage_ends_in_a_result_or_an_error_of_ours(data: bytes) -> None:
     """Opening, looking at each part, resolving and writing again raise nothing but `BpfError`, within seconds."""
-    started = time.monotonic()
+    started = time.process_time()
     _look_at(data)
     try:
         found = read_elf(data, target=TARGET)
         read_elf(write_elf(found))
     except BpfError:
         pass
-    assert time.monotonic() - started < _SECONDS
+    assert time.process_time() - started < _SECONDS
 
 
 @settings(max_examples=200, deadline=None)
@@ -137,10 +137,10 @@ def test_many_programs_that_share_much_are_refused() -> None:
         offset = code.append(encode([mov_imm(0, 0)._replace(opcode=0x85, src=1, imm=-1), exit_program()]))
         code.relocate(offset, 10, image.section_symbol(text))
         image.symbol(SymbolImage(f"p{number}", code, STT_FUNC, value=offset, size=16))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ElfError, match="have more than"):
         read_elf(image.encode())
-    assert time.monotonic() - started < _SECONDS
+    assert time.process_time() - started < _SECONDS
 
 
 def test_work_is_linear_in_the_number_of_symbols() -> None:
@@ -160,9 +160,9 @@ def _seconds_for(count: int) -> float:
         code.relocate(offset, 1, symbol)
         image.symbol(SymbolImage(f"p{number}", code, STT_FUNC, value=offset, size=24))
     data = image.encode()
-    started = time.monotonic()
+    started = time.process_time()
     assert len(read_elf(data).programs) == count
-    return time.monotonic() - started
+    return time.process_time() - started
 
 
 def test_one_long_string_read_from_everywhere_is_refused() -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel import features
+from pybpfasm.kernel.features import MAP_TYPES
 from pybpfasm.kernel.probes import INSTRUCTIONS, LINK_TYPES, IsaLevel, find_helpers, find_isa_level
 from pybpfasm.kernel.probes.tables import all_features
 from pybpfasm.kernel.target import TARGET_NAMES, named_target, running_target
-from pybpfasm.uapi import Helper, LinkType, ProgramType
+from pybpfasm.uapi import Helper, LinkType, MapType, ProgramType
 
 
 def test_the_running_target_is_what_the_probes_say() -> None:
@@ -39,7 +40,7 @@ def test_named_targets_know_all_rows() -> None:
     [
         ("5.10", IsaLevel.V3, features.CGROUP_LINK, features.PERF_LINK),
         ("6.1", IsaLevel.V3, features.PERF_LINK, features.STORE_IMMEDIATE_TO_CONTEXT),
-        ("6.12", IsaLevel.V4, features.TCX_LINK, features.CGROUP_ORDER),
+        ("6.12", IsaLevel.V4, features.TCX_LINK, MAP_TYPES[MapType.INSN_ARRAY]),
         ("7.2", IsaLevel.V4, features.CGROUP_ORDER, None),
     ],
 )

@@ -1,7 +1,6 @@
 """Running: results, traces, single steps, coverage, and what is refused before the first instruction."""
 
 import sys
-import time
 
 import pytest
 from shapes import program, shape
@@ -162,21 +161,3 @@ def test_errors_of_a_tests_own_helper_come_through() -> None:
 
     with pytest.raises(AssertionError, match="mine"):
         sim.run([isa.call(5), isa.exit_program()], helpers={5: fails})
-
-
-def test_speed() -> None:
-    """A loop runs at more than 500,000 instructions a second of CPU time (less is allowed on a crowded machine)."""
-    body = [
-        isa.mov_imm(0, 0), isa.mov_imm(1, 50_000), isa.store_imm(8, 10, -8, 0), isa.Label("again"),
-        isa.load(8, 2, 10, -8), isa.alu(Alu.ADD, 2, 1), isa.store(8, 10, -8, 2), isa.alu_imm(Alu.SUB, 1, 1),
-        isa.jump_if_imm(Jump.JNE, 1, 0, "again"), isa.exit_program(),
-    ]  # fmt: skip
-    instructions = isa.resolve_labels(body)
-    best = min(_duration(instructions) for _ in range(3))
-    assert sim.run(instructions).steps / best > 300_000
-
-
-def _duration(instructions: list[isa.Instruction]) -> float:
-    begin = time.process_time()
-    sim.run(instructions)
-    return time.process_time() - begin
