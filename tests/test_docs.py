@@ -56,7 +56,7 @@ def test_a_pages_examples_run(page: Path) -> None:
 def test_each_part_of_the_library_has_a_page() -> None:
     """Every public module is on a page whose examples are run."""
     named = {page.stem for page in PAGES}
-    assert named >= {"isa", "btf", "elf", "sim", "cfg"}
+    assert named >= {"isa", "spec", "btf", "elf", "sim", "cfg"}
 
 
 def test_the_readmes_program_loads(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cli_outcome import ROOT
 
+COMMANDS = ("asm", "dis", "run", "cfg", "elf", "btf", "probe", "load", "attach", "prog", "map", "link")
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 
 
@@ -35,10 +36,10 @@ def test_the_sessions_run_as_written(tmp_path: Path) -> None:
 
 def test_every_command_and_option_is_described() -> None:
     """The page names each command, and each option that one of them has for itself."""
-    for name in ("asm", "dis", "run", "cfg", "elf", "btf"):
+    for name in COMMANDS:
         assert f"\n## {name}\n" in PAGE
         shown = subprocess.run(
             [sys.executable, "-m", "pybpfasm", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        for option in set(re.findall(r"--[a-z]+", shown.stdout)) - {"--help", "--output"}:
+        for option in set(re.findall(r"--[a-z][a-z-]*", shown.stdout)) - {"--help", "--output"}:
             assert option in PAGE, f"{name} {option}"
