@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["kernel_matrix.needs"]
+pytest_plugins = ["kernel_matrix.needs", "pytester"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
