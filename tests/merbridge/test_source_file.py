@@ -260,13 +260,14 @@ def test_cut_after_the_kind(path: Path, ending: str) -> None:
         (NAMESPACE_A + "  labels:\n", "Namespace a: metadata.labels is empty (null), not a mapping"),
         (NAMESPACE_A + "  labels: {b: no}\n", "Namespace a: metadata.labels: 'b': False is not a string: quote it"),
         (NAMESPACE_A + "---\n" + NAMESPACE_A, "Namespace a is in the file twice"),
-        ("[" * 100_000, "broken YAML: "),
+        # PyYAML says where since 6.0.4; before, Python's own limit ends it.
+        ("[" * 100_000, ("broken YAML: ", "line 1, column 1001: broken YAML: exceeded maximum nesting depth")),
         ('{"a":' * 100_000, "broken JSON: "),
         ("\n".join(" " * depth + "a:" for depth in range(3000)), "broken YAML: nested more than 200 levels deep"),
     ],
     ids=range(23),
 )
-def test_refusals(path: Path, text: str, expected: str) -> None:
+def test_refusals(path: Path, text: str, expected: str | tuple[str, ...]) -> None:
     """What is no pod list is refused in one line with the place, however broken it is."""
     assert refusal(path, text).startswith(expected)
 
