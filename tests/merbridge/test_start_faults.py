@@ -21,20 +21,21 @@ import json, os, signal, sys
 from merbridge import app, cli
 from pybpfasm.kernel import sys as kernel
 
-real = kernel.bpf
+real = kernel._plain_syscall
 calls = 0
 attempts = []
 
 def run(job):
-    def bpf(command, attributes, attempted):
+    def syscall(*arguments):
         global calls
         calls += 1
         if calls == job["call"]:
             if job["errno"] is None:
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise kernel.failure(job["errno"], attempted)
-        return real(command, attributes, attempted)
-    kernel.bpf = bpf
+            kernel.ffi.errno = job["errno"]
+            return -1
+        return real(*arguments)
+    kernel._plain_syscall = syscall
     app._loop = lambda *anything: None
     try:
         status = cli.main(job["arguments"])
@@ -142,10 +143,11 @@ def test_first_start_that_fails_leaves_nothing(cluster: Cluster, commands: Comma
         assert lines[0].startswith("merbridge run: "), lines
         assert "cannot " in lines[0], lines
         assert is_gone(cluster), (call, lines, os.listdir(cluster.bpffs))
-    # Attaching to the SOCKHASH by link has another way to fall back on, for kernels before 6.10. What is kept for
-    # `status` comes last, when everything works: that it failed is told, and it is tried again.
+    # A refused program is loaded once more, with a log, and this fault is gone then. Attaching to the SOCKHASH by link
+    # has another way to fall back on, for kernels before 6.10. What is kept for `status` comes last, when everything
+    # works: that it failed is told, and it is tried again.
     told = [call for call, lines in survived.items() if any("record_failed" in line for line in lines)]
-    assert len(survived) - len(told) <= 1
+    assert len(survived) - len(told) <= 1 + len(ATTACH_ORDER)
     assert told == [call for call in survived if call > calls - 2]
 
 
@@ -176,7 +178,11 @@ def test_adoption_that_fails_changes_no_program(cluster: Cluster, commands: Comm
     while True:
         call += 3  # there are four replacements, one after the other
         status, lines = commands.start("--out-port", "15002", call=call, errno=EINVAL)
-        if status == 0 or "cannot replace the attached program" in lines[0]:
+        if status == 0:  # a refused program was loaded once more, without this fault
+            assert commands.start()[0] == 0
+            hooks = commands.status()["hooks"]
+            continue
+        if "cannot replace the attached program" in lines[0]:
             break
         assert (status, len(lines)) == (1, 2), (call, lines)
         assert commands.status()["hooks"] == hooks, (call, lines)
