@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # What the machine refuses at a place where nobody expected it: a full disk, an input/output error.
         _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        _forget_output()
         return 1
     return status
 
@@ -90,6 +91,8 @@ def _complain(message: str) -> None:
 
 def _forget_output() -> None:
     """What is still in the buffer goes nowhere, or the interpreter would complain when it ends."""
+    if sys.stdout is None:
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

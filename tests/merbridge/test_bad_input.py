@@ -356,7 +356,7 @@ sys.exit(main(sys.argv[3:]))
     [
         ("LINK_CREATE", errno.EINVAL, "merbridge needs Linux 5.15 or later"),
         ("PROG_LOAD", errno.EINVAL, "cannot load program"),
-        ("PROG_LOAD", errno.EPERM, "CAP_BPF and CAP_NET_ADMIN"),
+        ("PROG_LOAD", errno.EPERM, "the capabilities are there: a security module forbids it"),
         ("MAP_CREATE", errno.EINVAL, "cannot create map"),
         ("BTF_LOAD", errno.EINVAL, "(BTF)"),
         ("MAP_CREATE", errno.ENOSYS, "this kernel has no bpf() system call"),

@@ -1,5 +1,6 @@
 """How a command ended, for the tests of commands."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,4 +38,8 @@ Command = Callable[..., Outcome]
 def shell(script: str) -> subprocess.CompletedProcess[str]:
     """Run a script with `$PYBPFASM` for the command line, as a process of its own."""
     command = f'PYBPFASM="{sys.executable} -m pybpfasm"\n{script}'
-    return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    # Output is buffered, as it is for users.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
