@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pybpfasm.btf.error import BtfError, NotFoundError
     from pybpfasm.btf.ext import (
         CoreRelocation,
-        CoreRelocationKind,
         Ext,
         FuncInfo,
         LineInfo,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
         Union,
         Void,
     )
+    from pybpfasm.uapi.core_relocations import CoreRelocationKind
 
 __getattr__ = lazy_attributes(
     __name__,

@@ -25,37 +25,19 @@ Strings are offsets into the strings of .BTF, ids are .BTF's. Instruction offset
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pybpfasm.btf.error import BtfError
 from pybpfasm.btf.header import MAGIC, VERSION, ByteOrder, magic_byteorder, struct_prefix
 from pybpfasm.btf.value import Value
+from pybpfasm.uapi.core_relocations import CoreRelocationKind
 
 _SECTION = "BTF.ext"
 _SIZE = 24
 _SIZE_WITH_RELOCATIONS = 32
 _MAX_COLUMN = (1 << 10) - 1
 _MAX_LINE = (1 << 22) - 1
-
-
-class CoreRelocationKind(IntEnum):
-    """What a relocation puts into its instruction (enum bpf_core_relo_kind, include/uapi/linux/bpf.h)."""
-
-    FIELD_BYTE_OFFSET = 0
-    FIELD_BYTE_SIZE = 1
-    FIELD_EXISTS = 2
-    FIELD_SIGNED = 3
-    FIELD_LSHIFT_U64 = 4
-    FIELD_RSHIFT_U64 = 5
-    TYPE_ID_LOCAL = 6
-    TYPE_ID_TARGET = 7
-    TYPE_EXISTS = 8
-    TYPE_SIZE = 9
-    ENUMVAL_EXISTS = 10
-    ENUMVAL_VALUE = 11
-    TYPE_MATCHES = 12
 
 
 class FuncInfo(Value):
@@ -134,11 +116,10 @@ class Ext(Value):
         tables = [
             _table(2, [(each.name_offset, [_func_words(one) for one in each.records]) for each in self.func_info]),
             _table(4, [(each.name_offset, [_line_words(one) for one in each.records]) for each in self.line_info]),
+            _table(
+                4, [(each.name_offset, [_relocation_words(r) for r in each.records]) for each in self.core_relocations]
+            ),
         ]
-        relocations = [
-            (each.name_offset, [_relocation_words(r) for r in each.records]) for each in self.core_relocations
-        ]
-        tables.append(_table(4, relocations) if relocations else [])
         words: list[int] = []
         places: list[int] = []
         for table in tables:
@@ -242,9 +223,9 @@ def _relocation_words(record: CoreRelocation) -> _Words:
     return record.instruction_offset, record.type_id, record.access_offset, record.kind
 
 
-def _table(width: int, sections: Iterable[tuple[int, Sequence[_Words]]]) -> list[int]:
-    """The words of a table with records of `width` words."""
-    words = [width * 4]
+def _table(width: int, sections: Sequence[tuple[int, Sequence[_Words]]]) -> list[int]:
+    """The words of a table with records of `width` words; none at all for no sections (libbpf refuses a size alone)."""
+    words = [width * 4] if sections else []
     for name, records in sections:
         words += [name, len(records)]
         for record in records:

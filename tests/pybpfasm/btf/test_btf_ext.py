@@ -48,8 +48,8 @@ def section(byteorder: ByteOrder, *tables: list[int]) -> bytes:
     [
         (Ext((FUNCS,), (LINES,), (MOVES,)), list(WORDS.values())),
         (Ext((FUNCS,), (LINES,)), [WORDS["func_info"], WORDS["line_info"], []]),
-        (Ext(), [[8], [16], []]),
-        (Ext((FUNCS, FUNCS)), [[*WORDS["func_info"], *WORDS["func_info"][1:]], [16], []]),
+        (Ext(), [[], [], []]),
+        (Ext((FUNCS, FUNCS)), [[*WORDS["func_info"], *WORDS["func_info"][1:]], [], []]),
     ],
 )
 def test_the_tables_are_their_words(ext: Ext, tables: list[list[int]], byteorder: ByteOrder) -> None:
