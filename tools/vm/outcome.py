@@ -11,6 +11,7 @@ from tools.vm.emulator import Ports
 TIMED_OUT = 124
 VM_FAILED = 125
 TAIL_LINES = 30
+PANIC = re.compile(r"Kernel panic - not syncing: .*")
 
 
 @attrs.frozen
@@ -58,7 +59,7 @@ class _Report:
 
 def _cause(report: _Report, console: Iterable[str], complaints: Path) -> str:
     said = complaints.read_text(errors="replace").strip().splitlines()
-    panic = [found[0] for line in console if (found := re.search(r"Kernel panic - not syncing: .*", line))]
+    panic = [found[0] for line in console if (found := PANIC.search(line))]
     init = [line.removeprefix("init: ") for line in console if line.startswith("init: ")]
     if panic:
         return f"the guest's kernel died: {panic[0].strip()}"
@@ -74,4 +75,6 @@ def _cause(report: _Report, console: Iterable[str], complaints: Path) -> str:
 
 
 def _tail(console: list[str]) -> tuple[str, ...]:
-    return tuple(console[-TAIL_LINES:])
+    """The last lines; after a panic all from it on, for its trace may be longer than those."""
+    panic = next((place for place, line in enumerate(console) if PANIC.search(line)), len(console))
+    return tuple(console[min(panic, max(0, len(console) - TAIL_LINES)) :])
