@@ -43,7 +43,29 @@ def opened(name: str, by_id: Callable[[int], Found], by_path: Callable[[Path], F
     return by_path(Path(name))
 
 
-def write_list(
+def run_action(
+    arguments: Namespace,
+    kind: "ObjectKind",
+    openers: tuple[Callable[[int], Found], Callable[[Path], Found]],
+    describe: Describe,
+    columns: list[str],
+    dump: Callable[[Namespace, Found], None] | None = None,
+) -> int:
+    """List, show or dump; `openers` are the ones by id and by path, and without a `dump` it is the same as show."""
+    by_id, by_path = openers
+    if arguments.action == "list":
+        _write_list(arguments, kind, by_id, describe, columns)
+        return 0
+    with opened(arguments.object, by_id, by_path) as found:
+        if dump is not None and arguments.action == "dump":
+            dump(arguments, found)
+        else:
+            row = describe(found)
+            _write_facts(arguments, {**row, "pinned": pins_of(kind).get(row["id"], [])})
+    return 0
+
+
+def _write_list(
     arguments: Namespace, kind: "ObjectKind", by_id: Callable[[int], Found], describe: Describe, columns: list[str]
 ) -> None:
     """Describe all objects of a kind: some facts in columns, or all as JSON."""
@@ -56,7 +78,7 @@ def write_list(
         write_output(arguments.output, f"the kernel has no {kind.value}\n")
 
 
-def write_facts(arguments: Namespace, row: dict[str, Any]) -> None:
+def _write_facts(arguments: Namespace, row: dict[str, Any]) -> None:
     """Describe one object."""
     write_output(arguments.output, json_text(row) if arguments.json else "".join(f"{line}\n" for line in facts(row)))
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.cli.kernel_objects import add_actions, opened, pins_of, type_name, write_facts, write_list
+from pybpfasm.cli.kernel_objects import add_actions, run_action, type_name
 
 if TYPE_CHECKING:
     from pybpfasm.kernel import Link
@@ -32,13 +32,7 @@ def run(arguments: Namespace) -> int:
     from pybpfasm.kernel import Link
     from pybpfasm.kernel.inventory import ObjectKind
 
-    if arguments.action == "list":
-        write_list(arguments, ObjectKind.LINK, Link.by_id, _described, _COLUMNS)
-        return 0
-    with opened(arguments.object, Link.by_id, Link.open) as link:
-        row = _described(link)
-        write_facts(arguments, {**row, "pinned": pins_of(ObjectKind.LINK).get(row["id"], [])})
-    return 0
+    return run_action(arguments, ObjectKind.LINK, (Link.by_id, Link.open), _described, _COLUMNS)
 
 
 def _described(link: "Link") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.cli.errors import InputError
-from pybpfasm.cli.kernel_objects import add_actions, opened, pins_of, type_name, write_facts, write_list
+from pybpfasm.cli.kernel_objects import add_actions, run_action, type_name
 from pybpfasm.cli.streams import shown, write_output
 from pybpfasm.cli.tables import json_text
 
@@ -37,16 +37,7 @@ def run(arguments: Namespace) -> int:
     from pybpfasm.kernel import Map
     from pybpfasm.kernel.inventory import ObjectKind
 
-    if arguments.action == "list":
-        write_list(arguments, ObjectKind.MAP, Map.by_id, _described, _COLUMNS)
-        return 0
-    with opened(arguments.object, Map.by_id, Map.open) as found:
-        if arguments.action == "show":
-            row = _described(found)
-            write_facts(arguments, {**row, "pinned": pins_of(ObjectKind.MAP).get(row["id"], [])})
-        else:
-            _dump(arguments, found)
-    return 0
+    return run_action(arguments, ObjectKind.MAP, (Map.by_id, Map.open), _described, _COLUMNS, _dump)
 
 
 def _described(found: "Map") -> dict[str, Any]:

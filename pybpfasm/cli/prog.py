@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.cli.kernel_objects import add_actions, opened, pins_of, type_name, write_facts, write_list
+from pybpfasm.cli.kernel_objects import add_actions, run_action, type_name
 from pybpfasm.cli.streams import write_output
 
 if TYPE_CHECKING:
@@ -33,16 +33,7 @@ def run(arguments: Namespace) -> int:
     from pybpfasm.kernel import Program
     from pybpfasm.kernel.inventory import ObjectKind
 
-    if arguments.action == "list":
-        write_list(arguments, ObjectKind.PROGRAM, Program.by_id, _described, _COLUMNS)
-        return 0
-    with opened(arguments.object, Program.by_id, Program.open) as program:
-        if arguments.action == "show":
-            row = _described(program)
-            write_facts(arguments, {**row, "pinned": pins_of(ObjectKind.PROGRAM).get(row["id"], [])})
-        else:
-            _dump(arguments, program)
-    return 0
+    return run_action(arguments, ObjectKind.PROGRAM, (Program.by_id, Program.open), _described, _COLUMNS, _dump)
 
 
 def _described(program: "Program") -> dict[str, Any]:
