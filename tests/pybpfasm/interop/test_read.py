@@ -122,7 +122,7 @@ def test_both_byte_orders_are_the_same_programs(tmp_path: Path) -> None:
 def test_what_the_kernel_has(tmp_path: Path) -> None:
     """Functions of the kernel are calls by name, configuration is a map; what is weak and missing is zero."""
     data = compiled("kernel", tmp_path)
-    collection = read_elf(data, kconfig={"LINUX_KERNEL_VERSION": 0x60100, "CONFIG_BPF": "y"}, target=_target())
+    collection = read_elf(data, kconfig={"LINUX_KERNEL_VERSION": 0x60100, "CONFIG_BPF": "y"}, target=kernel_btf())
     program = collection.programs["kernel"]
     calls = [each.symbol for each in program.instructions if each.opcode == CALL and each.src == CallKind.KFUNC]
     assert calls == ["bpf_task_acquire", "bpf_task_release"]
@@ -192,13 +192,6 @@ def _compiled_text(folder: Path, source: str) -> bytes:
     command = [tool("clang-19"), "-g", "-O2", "-target", "bpf", f"-I{include}", "-c", str(path)]
     subprocess.run([*command, "-o", str(folder / "source.o")], check=True, capture_output=True, text=True)
     return (folder / "source.o").read_bytes()
-
-
-def _target() -> Btf:
-    try:
-        return kernel_btf()
-    except OSError:
-        pytest.skip("this kernel has no BTF")
 
 
 def _targets(program: ProgramSpec) -> set[int]:
