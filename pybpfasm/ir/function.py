@@ -1,0 +1,131 @@
+"""Functions of the intermediate form: blocks, and the orders in which to walk them."""
+
+from __future__ import annotations
+
+import attrs
+
+from pybpfasm.ir.operations import ENDS, Branch, Goto, Location, MayGoto, Operation, Slot, Terminator, Value
+from pybpfasm.ir.types import SCALAR, Type
+
+
+@attrs.define(eq=False, repr=False)
+class Block:
+    """Operations in order; the last one, and no other, ends the block. Parameters get their values from each Goto."""
+
+    number: int
+    parameters: list[Value] = attrs.field(factory=list)
+    operations: list[Operation] = attrs.field(factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the block has its last operation."""
+        return bool(self.operations) and isinstance(self.operations[-1], ENDS)
+
+    @property
+    def end(self) -> Terminator:
+        """The last operation."""
+        last = self.operations[-1]
+        assert isinstance(last, ENDS)  # noqa: S101 - asked of ended blocks only
+        return last
+
+    def successors(self) -> tuple[Block, ...]:
+        """Where control may go from here."""
+        match self.operations[-1]:
+            case Goto(block=block):
+                return (block,)
+            case Branch(yes=yes, no=no):
+                return (yes, no)
+            case MayGoto(again=again, end=end):
+                return (again, end)
+            case _:
+                return ()
+
+    def __str__(self) -> str:
+        return f"block{self.number}"
+
+    __repr__ = __str__
+
+
+@attrs.define(eq=False, repr=False)
+class Function:
+    """A program or a function that it calls. `parameters` arrive in r1 to r5; a program's only one is its context.
+
+    `source` is the `def`. `exception` tells the verifier that it may not return, as callbacks of bpf_throw do.
+    """
+
+    name: str
+    location: Location
+    parameters: list[Value] = attrs.field(factory=list)
+    entry: Block = attrs.field(init=False)
+    slots: list[Slot] = attrs.field(factory=list)
+    _values: int = 0
+    _blocks: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.entry = self.block()
+
+    def value(self, type_: Type = SCALAR, name: str | None = None) -> Value:
+        """A new value."""
+        self._values += 1
+        return Value(self._values - 1, type_, name)
+
+    def parameter(self, type_: Type = SCALAR, name: str | None = None) -> Value:
+        """A new parameter of the function."""
+        value = self.value(type_, name)
+        self.parameters.append(value)
+        return value
+
+    def block(self) -> Block:
+        """A new block."""
+        self._blocks += 1
+        return Block(self._blocks - 1)
+
+    def slot(self, size: int, name: str | None = None) -> Slot:
+        """A new piece of the stack frame."""
+        slot = Slot(len(self.slots), size, name)
+        self.slots.append(slot)
+        return slot
+
+    def __str__(self) -> str:
+        return f"func {self.name}"
+
+    __repr__ = __str__
+
+
+@attrs.define(eq=False)
+class Unit:
+    """A program and the functions that it calls or hands to helpers, in the order in which they are first named."""
+
+    program: Function
+    functions: list[Function] = attrs.field(factory=list)
+
+    def all(self) -> list[Function]:
+        """The program first."""
+        return [self.program, *self.functions]
+
+
+def reverse_postorder(entry: Block) -> list[Block]:
+    """The blocks that can be reached; each after all that lead to it, but by the edges that close a loop."""
+    finished: list[Block] = []
+    seen: set[Block] = {entry}
+    stack = [(entry, list(entry.successors()))]
+    while stack:
+        block, waiting = stack[-1]
+        following = waiting.pop() if waiting else None
+        if following is None:
+            finished.append(block)
+            stack.pop()
+        elif following not in seen:
+            seen.add(following)
+            stack.append((following, list(following.successors())))
+    finished.reverse()
+    return finished
+
+
+def predecessors(order: list[Block]) -> dict[Block, list[Block]]:
+    """The blocks that lead to each block; one that branches to the same block on both sides is named twice."""
+    found: dict[Block, list[Block]] = {block: [] for block in order}
+    for block in order:
+        for following in block.successors():
+            found[following].append(block)
+    return found

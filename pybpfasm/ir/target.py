@@ -1,0 +1,39 @@
+"""What the compiler asks of the kernel that it compiles for."""
+
+from typing import Protocol
+
+import attrs
+
+
+class KernelFacts(Protocol):
+    """A kernel, as `pybpfasm.kernel.running_target()` and `named_target()` describe one."""
+
+    @property
+    def name(self) -> str:
+        """Its version."""
+
+    @property
+    def isa(self) -> int:
+        """The level of its instructions, 1 to 4."""
+
+    def has(self, feature: str) -> bool:
+        """Whether it has a feature, by the feature's name."""
+
+
+@attrs.frozen
+class Target:
+    """What the compiler makes use of; without a kernel that it compiles for, what all from 5.10 on have.
+
+    `isa` is 3, or 4 for signed division and remainder, sign-extending loads and moves, unconditional byte swaps and
+    long jumps (6.6). The others say by name which instructions or helpers there are, and since when.
+    """
+
+    name: str = "5.10"
+    isa: int = 3
+    store_immediate_to_context: bool = False  # 6.4, f37a8cb84cce
+    fetching_atomics: bool = False  # 5.12, 5ca419f2864a
+    bpf_loop: bool = False  # 5.17, e6f2dd0f8067
+    iterators: bool = False  # 6.4, 6018e1f407cc
+    may_goto: bool = False  # 6.9, 011832b97b31
+    load_acquire: bool = False  # 6.15, 880442305a39
+    wide_results: bool = False  # 6.4, d7ba4cc900bf: what changes a map answers with 64 bits

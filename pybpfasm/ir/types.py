@@ -1,0 +1,44 @@
+"""What a value of the intermediate form is: a number, or an address of one of the kinds that the verifier tells apart."""
+
+from enum import Enum, unique
+
+import attrs
+
+
+@unique
+class Kind(Enum):
+    """Kinds of values, as kernel/bpf/verifier.c has them in `enum bpf_reg_type`."""
+
+    SCALAR = "scalar"
+    CONTEXT = "ctx"
+    STACK = "stack"
+    MAP = "map"
+    MAP_VALUE = "map_value"
+    PACKET = "packet"
+    PACKET_META = "packet_meta"
+    PACKET_END = "packet_end"
+    SOCKET = "sock"
+    MEMORY = "memory"
+    KERNEL = "kernel"
+    FUNCTION = "function"
+
+
+@attrs.frozen
+class Type:
+    """A value's type. A nullable address may be 0; nothing is read through it before it has been tested."""
+
+    kind: Kind
+    nullable: bool = False
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is an address: all its 64 bits count, and it is never computed with in 32."""
+        return self.kind is not Kind.SCALAR
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}?" if self.nullable else self.kind.value
+
+
+SCALAR = Type(Kind.SCALAR)
+CONTEXT = Type(Kind.CONTEXT)
+STACK = Type(Kind.STACK)
