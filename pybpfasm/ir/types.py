@@ -1,4 +1,4 @@
-"""What a value of the intermediate form is: a number, or an address of one of the kinds that the verifier tells apart."""
+"""What a value of the intermediate form is: a number, or an address of a kind that the verifier knows."""
 
 from enum import Enum, unique
 
