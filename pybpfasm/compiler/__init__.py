@@ -1,32 +1,36 @@
 """The compiler: from functions of typed Python to specs that the kernel can load.
 
-source -> syntax tree -> operations (lowering) -> simplify -> registers -> emit
+source → syntax tree → (frontend) operations → (passes) fewer operations → (backend) instructions
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pybpfasm.compiler.diagnostics import TOO_DEEP, CompileError
-from pybpfasm.compiler.emit import STACK_BYTES, Emitter
-from pybpfasm.compiler.lowering import Lowering
-from pybpfasm.compiler.registers import allocate
-from pybpfasm.compiler.simplify import simplify
+from pybpfasm.compiler.backend import Code, generate
+from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
+from pybpfasm.compiler.frontend.lowering import Lowering
+from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
-from pybpfasm.ir import Function, Location
-from pybpfasm.isa import EncodingError, Instruction, Label, resolve_labels
+from pybpfasm.ir.function import Function, Unit
+from pybpfasm.ir.target import Target
+from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec, SourceLine
 
-__all__ = ["CompileError", "compile_collection", "compile_program"]
+__all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
+
+STACK_BYTES = 512
 
 
-def compile_program(program: Program[Any], **constants: Any) -> ProgramSpec:
-    """Compile a program.
+def compile_program(program: Program[Any], *, target: AnyTarget | None = None, **constants: Any) -> ProgramSpec:
+    """Compile a program, for a kernel that is `pybpfasm.kernel.running_target()` or `named_target("6.1")`.
 
-    A keyword replaces the module-level constant of that name, wherever the program or what it calls refers to it.
+    Without a target it runs on all from Linux 5.10 on. A keyword replaces the module-level constant of that name,
+    wherever the program or what it calls refers to it.
+
     Raises `CompileError` with the place in the source, or `BpfError` for a constant that the program does not use.
     """
-    lowering = Lowering(constants)
+    lowering = Lowering(constants, target_for(target))
     spec = _compile(program, lowering)
     unused = sorted(set(constants) - lowering.names.used_constants)
     if unused:
@@ -35,7 +39,11 @@ def compile_program(program: Program[Any], **constants: Any) -> ProgramSpec:
 
 
 def compile_collection(
-    programs: Iterable[Program[Any]], constants: Mapping[str, Any], max_entries: Mapping[str, int]
+    programs: Iterable[Program[Any]],
+    constants: Mapping[str, Any],
+    max_entries: Mapping[str, int],
+    *,
+    target: AnyTarget | None = None,
 ) -> CollectionSpec:
     """Compile programs that share maps.
 
@@ -45,8 +53,9 @@ def compile_collection(
     specs: dict[str, ProgramSpec] = {}
     maps: dict[str, MapSpec] = {}
     used: set[str] = set()
+    for_target = target_for(target)
     for program in programs:
-        lowering = Lowering(constants)
+        lowering = Lowering(constants, for_target)
         specs[program.name] = _compile(program, lowering)
         used |= lowering.names.used_constants
         for name, spec in specs[program.name].maps.items():
@@ -64,20 +73,15 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
         name = getattr(program, "__name__", "this")  # type: ignore[unreachable]  # callers may lack a type checker
         raise BpfError(f"{name} is no program: decorate it with the hook that it is for, such as @bpf.connect4")
     function = _lowered(program, lowering)
-    order = simplify(function)
-    emitter = Emitter(function, order, allocate(function, order))
-    emitter.emit()
-    if emitter.stack_used > STACK_BYTES:
-        reason = f"the program needs {emitter.stack_used} bytes of stack, {STACK_BYTES} are there: use less"
-        raise CompileError(emitter.locations[0], reason)
+    code = _generated(function, lowering)
     return ProgramSpec(
         name=program.name,
         type=program.kind.program_type,
         attach_type=program.kind.attach_type,
         context=program.kind.context.uapi,
-        instructions=_resolved(emitter),
+        instructions=code.instructions,
         maps=dict(lowering.names.maps),
-        lines=_source_lines(emitter.items, emitter.locations),
+        lines=_source_lines(code),
     )
 
 
@@ -89,19 +93,23 @@ def _lowered(program: Program[Any], lowering: Lowering) -> Function:
         raise CompileError(source.location(source.tree), TOO_DEEP) from None
 
 
-def _resolved(emitter: Emitter) -> tuple[Instruction, ...]:
+def _generated(function: Function, lowering: Lowering) -> Code:
     try:
-        return tuple(resolve_labels(emitter.items))
+        code = generate(Unit(function), lowering.target)
     except EncodingError:
         reason = "the program is too long: no jump reaches over 32767 instructions; unroll less"
-        raise CompileError(emitter.locations[0], reason) from None
+        raise CompileError(function.location, reason) from None
+    used = code.functions[0].stack_bytes
+    if used > STACK_BYTES:
+        reason = f"the program needs {used} bytes of stack, {STACK_BYTES} are there: use less"
+        raise CompileError(function.location, reason)
+    return code
 
 
-def _source_lines(items: Iterable[Instruction | Label], locations: Iterable[Location]) -> tuple[SourceLine, ...]:
+def _source_lines(code: Code) -> tuple[SourceLine, ...]:
     lines: list[SourceLine] = []
     slot, last = 0, None
-    instructions = (item for item in items if isinstance(item, Instruction))
-    for instruction, location in zip(instructions, locations, strict=True):
+    for instruction, location in zip(code.instructions, code.locations, strict=True):
         if location != last:
             lines.append(SourceLine(slot, location.file, location.line, location.column, location.text.strip()))
             last = location

@@ -5,7 +5,7 @@ parameter of its function. Numbers are 64 bits wide; a narrower result leaves th
 signed, copies of the sign. Constants are plain integers, -2**63 to 2**64 - 1, equal modulo 2**64.
 
 Addresses that cost nothing to make again (of the stack, of a map, of a map's only value, of a function) are operands
-of their own and never kept in values, but by `Address` where a block's parameter needs one.
+of their own and never kept in values, but by `Copy` where one has to be computed with.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ Argument = Value | int | StackAddress | MapReference | MapValueAddress | Functio
 
 
 @attrs.define(eq=False)
-class Address:
-    """result = an address that is otherwise an operand."""
+class Copy:
+    """result = an operand as it is."""
 
     result: Value
-    source: StackAddress | MapValueAddress | MapReference
+    source: Argument
     location: Location
 
 
@@ -161,7 +161,8 @@ class Swap:
 class Load:
     """result = `size` bytes at base + offset, zero-extended or, if `signed`, sign-extended.
 
-    `volatile` keeps it as it is: never narrowed, joined, repeated or taken away.
+    `volatile` keeps it as it is: never joined, repeated or taken away. `narrow` allows to load less of it, which all
+    memory does but some fields of contexts.
     """
 
     result: Value
@@ -171,6 +172,7 @@ class Load:
     location: Location
     signed: bool = False
     volatile: bool = False
+    narrow: bool = True
 
 
 @attrs.define(eq=False)
@@ -285,7 +287,7 @@ class Return:
 
 
 Operation = (
-    Address
+    Copy
     | Binary
     | Extend
     | Swap
@@ -312,7 +314,7 @@ def result_of(operation: Operation) -> Value | None:
 
 # The attributes of each operation that hold operands, one or a sequence of them.
 _SINGLE: dict[type[Any], tuple[str, ...]] = {
-    Address: ("source",),
+    Copy: ("source",),
     Binary: ("left", "right"),
     Extend: ("source",),
     Swap: ("source",),

@@ -17,7 +17,6 @@ block3(%4):
 
 from pybpfasm.ir.function import Block, Function, Unit, reverse_postorder
 from pybpfasm.ir.operations import (
-    Address,
     Assembly,
     AtomicUpdate,
     Base,
@@ -26,6 +25,7 @@ from pybpfasm.ir.operations import (
     Call,
     CallFunction,
     CallKernel,
+    Copy,
     Extend,
     Goto,
     Load,
@@ -63,8 +63,8 @@ def format_operation(operation: Operation) -> str:
 
 def _right_side(operation: Operation) -> str:
     match operation:
-        case Address(source=source):
-            return f"address {source}"
+        case Copy(source=source):
+            return f"copy {source}"
         case Binary(code=code, left=left, right=right, bits=bits, signed=signed):
             return f"{'s' * signed}{code.name.lower()}{_narrow(bits)} {left}, {right}"
         case Extend(source=source, bits=bits, signed=signed):

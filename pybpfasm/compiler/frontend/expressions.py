@@ -9,8 +9,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.compiler.annotations import conversion_hint
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.annotations import conversion_hint
+from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
     UNSIGNED,
@@ -25,14 +26,16 @@ from pybpfasm.compiler.values import (
     describe,
     known_operand,
 )
-from pybpfasm.ir import Binary, Move, Operand, Register
+from pybpfasm.ir.operations import Binary, Number
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.types import IntType, NetworkType, be16, be32
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
+    from pybpfasm.compiler.frontend.paths import Names
+    from pybpfasm.ir.function import Block
 
 _OPERATORS: dict[type[ast.operator], tuple[Alu, Callable[[int, int], int]]] = {
     ast.Add: (Alu.ADD, operator.add),
@@ -138,21 +141,13 @@ class Expressions:
             case _:
                 return None
 
-    def operand(self, node: ast.AST, value: Scalar | Constant) -> Operand:
+    def operand(self, node: ast.AST, value: Scalar | Constant) -> Number:
         """A number's operand; a constant has to fit 64 bits."""
         found = known_operand(value)
         assert found is not None  # noqa: S101 - it is a number
         if isinstance(found, int) and not -(1 << 63) <= found < 1 << 64:
             self._lowering.fail(node, f"{found} does not fit 64 bits")
         return found
-
-    def in_register(self, operand: Operand, node: ast.AST) -> Register:
-        """The operand in a register."""
-        if isinstance(operand, Register):
-            return operand
-        register = self._lowering.register()
-        self._lowering.emit(Move(register, operand, self._lowering.location(node)))
-        return register
 
     def common_int_type(self, node: ast.AST, left: Scalar | Constant, right: Scalar | Constant) -> IntType:
         """What two numbers are computed as: a constant follows the other side, mixed signs are an error."""
@@ -183,7 +178,7 @@ class Expressions:
             self._lowering.fail(node, "division of signed numbers is not supported: test for negative ones first")
         if type_ == SIGNED and code == Alu.RSH:
             code = Alu.ARSH
-        target = self._lowering.register()
+        target = self._lowering.value()
         operands = (self.operand(node, left), self.operand(node, right))
         self._lowering.emit(Binary(code, target, *operands, self._lowering.location(node)))
         return Scalar(target, type_)
@@ -229,34 +224,52 @@ class Expressions:
             number = int(operand.value)
             return Constant(-number if isinstance(node.op, ast.USub) else ~number)
         type_ = UNSIGNED if operand.type == BOOL else operand.type
-        target = self._lowering.register()
+        target = self._lowering.value()
         location = self._lowering.location(node)
         if isinstance(node.op, ast.USub):
-            self._lowering.emit(Binary(Alu.SUB, target, 0, operand.register, location))
+            self._lowering.emit(Binary(Alu.SUB, target, 0, operand.operand, location))
         else:
-            self._lowering.emit(Binary(Alu.XOR, target, operand.register, -1, location))
+            self._lowering.emit(Binary(Alu.XOR, target, operand.operand, -1, location))
         return Scalar(target, type_)
 
     def _choice(self, node: ast.IfExp) -> Value:
         lowering = self._lowering
         yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
-        register = lowering.register()
         lowering.conditions.branch(node.test, yes, no)
-        sides: list[Scalar | Constant] = []
+        sides: list[tuple[ast.expr, Value, Block, Names]] = []
         for junction, side in ((yes, node.body), (no, node.orelse)):
             lowering.enter(junction)
-            if not lowering.reachable:
-                continue
-            value = self.value(side)
-            if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
-                lowering.fail(side, f"only numbers can be chosen by `if … else`, this is {describe(value)}")
-            sides.append(value)
-            lowering.emit(Move(register, self.operand(side, value), lowering.location(side)))
-            lowering.goto(end, side)
+            if lowering.reachable:
+                value = self.value(side)
+                names = lowering.frame.names
+                assert names is not None  # noqa: S101 - an expression does not leave
+                sides.append((side, value, lowering.block, names))
+        if len(sides) == 1 and isinstance(sides[0][1], Constant):
+            _, value, lowering.block, lowering.frame.names = sides[0]
+            return value
+        for value, (side, _, block, names) in zip(self._alike(node, sides), sides, strict=True):
+            lowering.block, lowering.frame.names = block, names
+            lowering.goto(end, side, {RESULT: value})
         lowering.enter(end)
-        if len(sides) == 1 and isinstance(sides[0], Constant):
-            return sides[0]
-        return Scalar(register, self._chosen_type(node, sides))
+        return lowering.take(RESULT)
+
+    def _alike(self, node: ast.IfExp, sides: "list[tuple[ast.expr, Value, Block, Names]]") -> list[Value]:
+        """The sides' values as values of one type."""
+        values = [value for _, value, _, _ in sides]
+        if all(isinstance(value, Pointer) and not isinstance(value.target, type) for value in values):
+            targets = {id(value.target): value for value in values}  # type: ignore[union-attr]  # pointers
+            if len(targets) > 1:
+                one, other = (describe(value) for value in values)
+                self._lowering.fail(node, f"one side is {one}, the other {other}")
+            return values
+        numbers: list[Scalar | Constant] = []
+        for side, value, _, _ in sides:
+            if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
+                self._lowering.fail(side, f"only numbers can be chosen by `if … else`, this is {describe(value)}")
+            numbers.append(value)
+        operands = [self.operand(side, number) for (side, *_), number in zip(sides, numbers, strict=True)]
+        type_ = self._chosen_type(node, numbers)
+        return [Scalar(operand, type_) for operand in operands]
 
     def _chosen_type(self, node: ast.IfExp, sides: list[Scalar | Constant]) -> ScalarType:
         types = {self.scalar_type(side) for side in sides}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
     UNSIGNED,
@@ -26,7 +26,7 @@ from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, be16, be32, value_type
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
 
 
 class AnnotationError(Exception):
@@ -73,7 +73,7 @@ class Expected:
             lowering.fail(node, f"{number} does not fit {self.scalar}")
         if self.scalar == UNSIGNED:
             return value
-        return Scalar(lowering.expressions.in_register(number, node), SIGNED)
+        return Scalar(number, SIGNED)
 
     def _fits(self, lowering: "Lowering", value: Value) -> bool:
         match value:

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from pybpfasm.compiler.annotations import Expected
-from pybpfasm.compiler.values import Constant, Place, Pointer, Scalar, Value, describe
-from pybpfasm.ir import Move, Register, Return
+from pybpfasm.compiler.frontend.annotations import Expected
+from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.values import Constant, Place, Pointer, Scalar, Value, describe
+from pybpfasm.ir.operations import Return
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Junction, Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
+    from pybpfasm.compiler.frontend.paths import Junction
 
 
 class ReturnTarget(Protocol):
@@ -42,16 +44,16 @@ class FromProgram:
 
 @attrs.define
 class ToCaller:
-    """An inline function's return: its value goes to a register that the caller reads."""
+    """An inline function's return: each path brings its value to where the caller goes on."""
 
     lowering: "Lowering"
     expected: Expected
     exit: "Junction"
-    register: Register
     result: Value | None = None
 
     def leave(self, node: ast.AST, value: ast.expr | None) -> None:
         """Hand the value over and go on at the caller."""
+        brought: dict[str, Value] = {}
         if value is None:
             if not self.expected.nothing:
                 self.lowering.fail(node, f"`return` without a value: the function returns {self.expected}")
@@ -60,26 +62,23 @@ class ToCaller:
             self.lowering.fail(value, "the function is declared to return None")
         else:
             found = self.lowering.expressions.value(value)
-            self._agree(value, self._hand_over(value, self.expected.accept(self.lowering, value, found)))
-        self.lowering.goto(self.exit, node)
+            brought[RESULT] = self._hand_over(value, self.expected.accept(self.lowering, value, found))
+            self._agree(value, brought[RESULT])
+        self.lowering.goto(self.exit, node, brought)
 
     def _hand_over(self, node: ast.expr, value: Value) -> Value:
-        location = self.lowering.location(node)
         match value:
             case Pointer():
-                self.lowering.emit(Move(self.register, value.register, location))
-                return attrs.evolve(value, register=self.register, nullable=value.nullable or self.expected.nullable)
+                return attrs.evolve(value, nullable=value.nullable or self.expected.nullable)
             case Constant(value=None):
-                self.lowering.emit(Move(self.register, 0, location))
-                return Pointer(self.register, self.expected.pointer_target(), nullable=True)
+                return Pointer(0, self.expected.pointer_target(), nullable=True)
             case Place():
                 return value
             case _:
                 if not isinstance(value, Scalar | Constant):
                     self.lowering.fail(node, f"{describe(value)} cannot be returned")
                 operand = self.lowering.expressions.operand(node, value)
-                self.lowering.emit(Move(self.register, operand, location))
-                return Scalar(self.register, self.lowering.expressions.scalar_type(value))
+                return Scalar(operand, self.lowering.expressions.scalar_type(value))
 
     def _agree(self, node: ast.AST, value: Value) -> None:
         if self.result is None or self.result == value:
@@ -87,6 +86,8 @@ class ToCaller:
         elif isinstance(value, Pointer) and isinstance(self.result, Pointer) and value.target == self.result.target:
             self.result = attrs.evolve(value, nullable=value.nullable or self.result.nullable)
         elif isinstance(value, Scalar) and isinstance(self.result, Scalar):
+            if value.type == self.result.type:
+                return
             reason = f"this returns {value.type}, another `return` of the function {self.result.type}: declare `-> i64`"
             self.lowering.fail(node, reason)
         else:

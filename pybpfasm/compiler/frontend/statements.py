@@ -5,11 +5,11 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.diagnostics import CompileError, Source
-from pybpfasm.compiler.expressions import first_line
-from pybpfasm.compiler.returns import FromProgram
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
+from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.expressions import first_line
+from pybpfasm.compiler.frontend.returns import FromProgram
+from pybpfasm.compiler.frontend.values import (
     Constant,
     Elements,
     Place,
@@ -20,11 +20,12 @@ from pybpfasm.compiler.values import (
     known_operand,
     target_name,
 )
-from pybpfasm.ir import Move, Register
+from pybpfasm.ir.operations import StackAddress
+from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.lang.programs import unroll
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
 
 # A body so often repeated exceeds what the verifier takes.
 MOST_REPETITIONS = 10_000
@@ -59,7 +60,7 @@ class Statements:
 
     def program(self, source: Source, context: Pointer) -> None:
         """A program's function: one parameter, its context, and a number as result."""
-        from pybpfasm.compiler.lowering import Frame
+        from pybpfasm.compiler.frontend.lowering import Frame
 
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
@@ -141,7 +142,7 @@ class Statements:
         lowering.enter(end)
 
     def _for(self, node: ast.For) -> None:
-        from pybpfasm.compiler.lowering import Loop
+        from pybpfasm.compiler.frontend.lowering import Loop
 
         lowering = self._lowering
         if not isinstance(node.target, ast.Name) or node.orelse:
@@ -228,7 +229,7 @@ class Statements:
         return expressions.combine(node, node.op, number, expressions.number(node.value))
 
     def _bind(self, target: ast.Name, node: ast.AST, value: Value, declared: Expected | None = None) -> None:
-        """Give a local its value. It keeps one register, and so one type, throughout the function."""
+        """Give a local its value. It keeps one type throughout the function."""
         lowering, frame = self._lowering, self._lowering.frame
         names = frame.names
         assert names is not None  # noqa: S101 - statements are compiled only where control comes
@@ -240,27 +241,26 @@ class Statements:
         known = names.get(target.id)
         if isinstance(known, Place) and isinstance(value, Place) and known.type != value.type:
             lowering.fail(node, f"`{target.id}` is {describe(known)}, this is {describe(value)}: use another name")
-        if known is not None and target.id not in frame.registers and not _both_structs(known, value):
+        if known is not None and target.id not in frame.assigned and not _both_structs(known, value):
             lowering.fail(target, f"`{target.id}` is a parameter, a loop's name or a struct: use another name")
         if isinstance(value, Place):
-            if isinstance(value.base, Register):
+            if not isinstance(value.base, StackAddress):
                 lowering.fail(node, "a struct inside another cannot be given a name: use its fields")
             frame.names = {**names, target.id: value}
             return
-        register = frame.registers.setdefault(target.id, lowering.register())
-        frame.names = {**names, target.id: self._moved(target, node, value, register)}
+        frame.assigned.add(target.id)
+        frame.names = {**names, target.id: self._named(target, node, value)}
 
-    def _moved(self, target: ast.Name, node: ast.AST, value: Value, register: Register) -> Value:
+    def _named(self, target: ast.Name, node: ast.AST, value: Value) -> Value:
         lowering = self._lowering
-        location = lowering.location(node)
         if isinstance(value, Pointer):
-            lowering.emit(Move(register, value.register, location))
-            return Pointer(register, value.target, value.nullable)
+            return value
         if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
             lowering.fail(node, f"{describe(value)} cannot be given to the name `{target.id}`")
-        type_ = lowering.expressions.scalar_type(value)
-        lowering.emit(Move(register, lowering.expressions.operand(node, value), location))
-        return Scalar(register, type_)
+        operand = lowering.expressions.operand(node, value)
+        if isinstance(operand, IrValue) and operand.name is None:
+            operand.name = target.id
+        return Scalar(operand, lowering.expressions.scalar_type(value))
 
     def _declared(self, annotation: ast.expr) -> Expected:
         try:

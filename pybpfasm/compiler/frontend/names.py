@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.compiler.values import Constant, Value
+from pybpfasm.compiler.frontend.paths import Unknown
+from pybpfasm.compiler.frontend.values import Constant, Value
 from pybpfasm.errors import BpfError
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import MapSpec
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
 
 
 class NameResolver:
@@ -27,15 +28,13 @@ class NameResolver:
 
     def resolve(self, node: ast.Name) -> Value:
         """The value of a name."""
-        from pybpfasm.compiler.lowering import Unknown
-
         frame = self._lowering.frame
         local = (frame.names or {}).get(node.id)
         if isinstance(local, Unknown):
             self._lowering.fail(node, local.reason)
         if local is not None:
             return local
-        if node.id in frame.registers or node.id in frame.source.function.__code__.co_varnames:
+        if node.id in frame.assigned or node.id in frame.source.function.__code__.co_varnames:
             self._lowering.fail(node, f"`{node.id}` has no value yet")
         return self.constant(node, node.id, self._outer(node))
 

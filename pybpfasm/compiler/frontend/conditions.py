@@ -3,9 +3,9 @@
 import ast
 from typing import TYPE_CHECKING
 
-from pybpfasm.compiler.annotations import conversion_hint
-from pybpfasm.compiler.memory import with_pointer_checked
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.annotations import conversion_hint
+from pybpfasm.compiler.frontend.memory import with_pointer_checked
+from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
     UNSIGNED,
@@ -17,12 +17,12 @@ from pybpfasm.compiler.values import (
     describe,
     known_operand,
 )
-from pybpfasm.ir import Branch, Move, Operand
 from pybpfasm.isa import Jump
 from pybpfasm.lang.types import NetworkType, StructType
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Junction, Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
+    from pybpfasm.compiler.frontend.paths import Junction, Names
 
 # For each comparison: the unsigned jump, the signed jump, and the comparison with its sides exchanged.
 _COMPARISONS: dict[type[ast.cmpop], tuple[Jump, Jump, type[ast.cmpop]]] = {
@@ -33,6 +33,10 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[Jump, Jump, type[ast.cmpop]]] = {
     ast.Gt: (Jump.JGT, Jump.JSGT, ast.Lt),
     ast.GtE: (Jump.JGE, Jump.JSGE, ast.LtE),
 }
+
+
+# Under this name paths bring the value of an expression; no program has such a name.
+RESULT = "<result>"
 
 
 class Conditions:
@@ -70,20 +74,16 @@ class Conditions:
         """A condition as a bool."""
         lowering = self._lowering
         yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
-        before = lowering.frame.names
-        register = lowering.register()
         self.branch(node, yes, no, only_bools=True)
-        if not (yes.arriving and no.arriving):
+        if not (yes.edges and no.edges):
             # Decided at compile time: whatever was built on the way has no effect.
-            lowering.enter(yes if yes.arriving else no)
-            return Constant(bool(yes.arriving))
+            lowering.enter(yes if yes.edges else no)
+            return Constant(bool(yes.edges))
         for junction, result in ((yes, 1), (no, 0)):
             lowering.enter(junction)
-            lowering.emit(Move(register, result, lowering.location(node)))
-            lowering.goto(end, node)
+            lowering.goto(end, node, {RESULT: Scalar(result, BOOL)})
         lowering.enter(end)
-        lowering.frame.names = before
-        return Scalar(register, BOOL)
+        return lowering.take(RESULT)
 
     def _chain(
         self, values: list[ast.expr], yes: "Junction", no: "Junction", *, all_needed: bool, only_bools: bool
@@ -135,7 +135,8 @@ class Conditions:
             self._lowering.fail(node, f"{sign} number is compared with {int(right.value)}, which it cannot be")
         unsigned, signed, _ = _COMPARISONS[type(op)]
         code = signed if type_ == SIGNED else unsigned
-        self._emit(node, code, expressions.operand(node, left), expressions.operand(node, right), 64, yes, no)
+        operands = expressions.operand(node, left), expressions.operand(node, right)
+        self._lowering.branch(node, code, *operands, yes, no)
 
     def _never_below_zero(self, node: ast.Compare, value: Value) -> None:
         if isinstance(value, Scalar) and value.type != SIGNED and not isinstance(value.type, NetworkType):
@@ -157,7 +158,7 @@ class Conditions:
         if isinstance(left, int) and isinstance(right, int):
             self._decided(node, _fold(op, left, right), yes, no)
             return
-        self._emit(node, _COMPARISONS[type(op)][0], left, right, 32, yes, no)
+        self._lowering.branch(node, _COMPARISONS[type(op)][0], left, right, yes, no)
 
     def _none_test(self, node: ast.Compare, right: ast.expr, none: "Junction", some: "Junction") -> None:
         if not (isinstance(right, ast.Constant) and right.value is None):
@@ -178,15 +179,8 @@ class Conditions:
                 self._lowering.fail(node, f"this is {describe(value)} and never None: the test can go")
             self._decided(node, False, none, some)
             return
-        names = self._lowering.frame.names
-        assert names is not None  # noqa: S101 - we are building here, so control comes here
-        self._lowering.frame.names = {**names, **self._narrowed(node.left, value)}
-        some_block = self._lowering.arrive(some)
-        self._lowering.frame.names = names
-        none_block = self._lowering.arrive(none)
-        location = self._lowering.location(node)
-        self._lowering.emit(Branch(Jump.JEQ, value.register, 0, 64, none_block, some_block, location))
-        self._lowering.frame.names = None
+        narrowed: tuple[Names, Names] = ({}, {**self._narrowed(node.left, value)})
+        self._lowering.branch(node, Jump.JEQ, value.operand, 0, none, some, narrowed=narrowed)
 
     def _narrowed(self, node: ast.expr, pointer: Pointer) -> dict[str, Value]:
         return {node.id: with_pointer_checked(pointer)} if isinstance(node, ast.Name) else {}
@@ -198,18 +192,10 @@ class Conditions:
         if isinstance(number, Constant):
             self._decided(node, bool(number.value), yes, no)
             return
-        self._emit(node, Jump.JNE, number.register, 0, 64, yes, no)
+        self._lowering.branch(node, Jump.JNE, number.operand, 0, yes, no)
 
     def _decided(self, node: ast.AST, truth: bool, yes: "Junction", no: "Junction") -> None:
         self._lowering.goto(yes if truth else no, node)
-
-    def _emit(
-        self, node: ast.AST, code: Jump, left: Operand, right: Operand, bits: int, yes: "Junction", no: "Junction"
-    ) -> None:
-        left = self._lowering.expressions.in_register(left, node)
-        blocks = self._lowering.arrive(yes), self._lowering.arrive(no)
-        self._lowering.emit(Branch(code, left, right, bits, *blocks, self._lowering.location(node)))
-        self._lowering.frame.names = None
 
 
 def _fold(op: ast.cmpop, left: int, right: int) -> bool:

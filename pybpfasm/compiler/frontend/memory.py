@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 import attrs
 
-from pybpfasm.compiler.annotations import conversion_hint
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.annotations import conversion_hint
+from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
     BoolType,
@@ -21,13 +21,15 @@ from pybpfasm.compiler.values import (
     known_operand,
     target_name,
 )
-from pybpfasm.ir import Binary, Load, Location, Operand, Register, Slot, SlotAddress, Store
+from pybpfasm.ir.operations import Base, Binary, Extend, Load, Location, Number, StackAddress, Store
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context, ContextField, Sock
 from pybpfasm.lang.types import CharsType, IntType, NetworkType, Struct, StructType, value_type
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
 
 
 class Memory:
@@ -41,10 +43,10 @@ class Memory:
         match owner:
             case Pointer(nullable=True):
                 self._untested(node)
-            case Pointer(register=register, target=StructType() as layout):
-                base, offset = register, 0
+            case Pointer(operand=IrValue() as address, target=StructType() as layout):
+                base, offset = address, 0
             case Place(base=place_base, offset=offset, type=StructType() as layout):
-                base = place_base  # type: ignore[assignment]  # a slot or a register
+                base = place_base  # type: ignore[assignment]  # of the stack
             case _:
                 self._lowering.fail(node, f"{describe(owner)} has no fields")
         field = layout.field(node.attr)
@@ -72,24 +74,23 @@ class Memory:
         """The value of a context's field."""
         field, annotation = self.context_field(node, pointer)
         if field.width == 8 and _is_socket(annotation):
-            register = self._load(pointer.register, field.offset, 8, node)
-            return Pointer(register, Sock, field.nullable)
+            loaded = self._load(_base(pointer), field.offset, 8, node, Type(Kind.SOCKET, field.nullable))
+            return Pointer(loaded, Sock, field.nullable, Kind.SOCKET)
         type_ = value_type(get_args(annotation)[0] if field.count else annotation)
         assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
         if field.count:
             name = f"{target_name(pointer.target)}.{node.attr}"
-            return Elements(pointer.register, field.offset, field.width, field.count, type_, field.writable, name)
-        return self._number(self._load(pointer.register, field.offset, field.width, node), type_, node)
+            return Elements(_base(pointer), field.offset, field.width, field.count, type_, field.writable, name)
+        return self._number(self._load(_base(pointer), field.offset, field.width, node), type_, node)
 
     def write_context(self, node: ast.Attribute, pointer: Pointer, value_node: ast.AST, value: Value) -> None:
-        """Assign a context's field: always a register, as kernels before 6.4 take no immediate here (f37a8cb84cce)."""
+        """Assign a context's field."""
         field, annotation = self.context_field(node, pointer, write=True)
         if field.count:
             self._lowering.fail(node, f"this is an array of {field.count}: assign its elements, {node.attr}[0] = …")
         type_ = value_type(annotation)
         operand = self.fitting(value_node, value, type_, f"{target_name(pointer.target)}.{node.attr}")
-        source = self._lowering.expressions.in_register(operand, node)
-        self._lowering.emit(Store(pointer.register, field.offset, field.width, source, self._lowering.location(node)))
+        self._store(_base(pointer), field.offset, field.width, operand, self._lowering.location(node))
 
     def element(self, node: ast.AST, elements: Elements, index: int) -> Value:
         """The value of an array's element."""
@@ -97,13 +98,12 @@ class Memory:
         return self._number(self._load(elements.base, offset, elements.width, node), elements.type, node)
 
     def write_element(self, node: ast.AST, elements: Elements, index: int, value_node: ast.AST, value: Value) -> None:
-        """Assign an array's element, from a register as `write_context` does."""
+        """Assign an array's element."""
         if not elements.writable:
             self._lowering.fail(node, f"{elements.name} cannot be assigned")
         offset = self._element_offset(node, elements, index)
         operand = self.fitting(value_node, value, elements.type, f"{elements.name}[{index}]")
-        source = self._lowering.expressions.in_register(operand, node)
-        self._store(elements.base, offset, elements.width, source, self._lowering.location(node))
+        self._store(elements.base, offset, elements.width, operand, self._lowering.location(node))
 
     def _element_offset(self, node: ast.AST, elements: Elements, index: int) -> int:
         if not 0 <= index < elements.count:
@@ -125,15 +125,13 @@ class Memory:
                 self._copy(place, value_node, value, name)
             return
         operand = self.fitting(value_node, value, place.type, name)
-        if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31 and place.type.size == 8:
-            operand = self._lowering.expressions.in_register(operand, node)
         self._store(place.base, place.offset, place.type.size, operand, self._lowering.location(node))
 
     def construct(self, node: ast.Call, struct: type[Struct], into: Place | None = None) -> Place:
         """Build a struct on the stack, each byte of it set, padding to zero."""
         layout = struct.__layout__
         given = self._fields_given(node, layout)
-        place = into or Place(self._lowering.slot(layout.size), 0, layout)
+        place = into or Place(StackAddress(self._lowering.slot(layout.size, layout.name)), 0, layout)
         if into is None:
             self._clear_uncovered(place, layout, node)
         # As Python does: values are evaluated in the order in which they are written.
@@ -152,22 +150,23 @@ class Memory:
                 self.write(target, value_node, value_node, self._lowering.expressions.value(value_node), name)
         return place
 
-    def address(self, place: Place, node: ast.AST) -> Register | SlotAddress:
+    def address(self, place: Place, node: ast.AST) -> Base:
         """The address of a place, to hand to a helper."""
-        if isinstance(place.base, Slot):
-            return SlotAddress(place.base, place.offset)
+        if isinstance(place.base, StackAddress):
+            return StackAddress(place.base.slot, place.base.offset + place.offset)
         if place.offset == 0:
             return place.base
-        target = self._lowering.register()
+        assert isinstance(place.base, IrValue)  # noqa: S101 - of three kinds of addresses the one that is left
+        target = self._lowering.value(place.base.type)
         self._lowering.emit(Binary(Alu.ADD, target, place.base, place.offset, self._lowering.location(node)))
         return target
 
-    def spill(self, node: ast.AST, operand: Operand, size: int) -> SlotAddress:
+    def spill(self, node: ast.AST, operand: Number, size: int) -> StackAddress:
         """A number on the stack, where a helper can read it until the call is done."""
-        slot = self._lowering.temporary(size)
+        slot = self._lowering.slot(size)
         location = self._lowering.location(node)
-        self._store(slot, 0, size, operand, location)
-        return SlotAddress(slot)
+        self._store(StackAddress(slot), 0, size, operand, location)
+        return StackAddress(slot)
 
     def _nested_constructor(self, node: ast.expr, type_: Any) -> tuple[ast.Call, type[Struct]] | None:
         if not isinstance(node, ast.Call) or not isinstance(type_, StructType):
@@ -208,18 +207,18 @@ class Memory:
         layout = place.type
         assert isinstance(layout, StructType)  # noqa: S101 - only structs are copied
         match value:
-            case Pointer(register=register, target=target, nullable=False) if target == layout:
-                base, offset = register, 0
+            case Pointer(operand=IrValue() as address, target=target, nullable=False) if target == layout:
+                base, offset = address, 0
             case Place(base=source_base, offset=offset, type=type_) if type_ == layout:
-                base = source_base  # type: ignore[assignment]  # a slot or a register
+                base = source_base  # type: ignore[assignment]  # of the stack
             case _:
                 self._lowering.fail(value_node, f"{name} is {layout.name}, this is {describe(value)}")
         width = min(layout.alignment, 8)
         for at in range(0, layout.size, width):
-            register = self._load(base, offset + at, width, value_node)
-            self._store(place.base, place.offset + at, width, register, self._lowering.location(value_node))
+            loaded = self._load(base, offset + at, width, value_node)
+            self._store(place.base, place.offset + at, width, loaded, self._lowering.location(value_node))
 
-    def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Operand:
+    def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Number:
         """The operand of a number that is to be stored as `type_`; `name` says where, for the error."""
         operand = known_operand(value)
         if isinstance(type_, CharsType) or operand is None:
@@ -235,25 +234,23 @@ class Memory:
                 self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {type_}")
         return operand
 
-    def _load(self, base: Register | Slot, offset: int, size: int, node: ast.AST) -> Register:
-        target = self._lowering.register()
-        self._lowering.emit(Load(target, base, offset, size, self._lowering.location(node)))
+    def _load(self, base: Base, offset: int, size: int, node: ast.AST, type_: Type = SCALAR) -> IrValue:
+        target = self._lowering.value(type_)
+        narrow = not isinstance(base, IrValue) or base.type.kind is not Kind.CONTEXT
+        self._lowering.emit(Load(target, base, offset, size, self._lowering.location(node), narrow=narrow))
         return target
 
-    def _store(self, base: Register | Slot, offset: int, size: int, source: Operand, location: Location) -> None:
+    def _store(self, base: Base, offset: int, size: int, source: Number, location: Location) -> None:
         self._lowering.emit(Store(base, offset, size, source, location))
 
-    def _number(self, register: Register, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
+    def _number(self, loaded: IrValue, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
         if not isinstance(type_, IntType):
-            return Scalar(register, type_)
+            return Scalar(loaded, type_)
         if type_.signed and type_.bits < 64:
-            location = self._lowering.location(node)
-            shift = 64 - type_.bits
-            for code in (Alu.LSH, Alu.ARSH):
-                shifted = self._lowering.register()
-                self._lowering.emit(Binary(code, shifted, register, shift, location))
-                register = shifted
-        return Scalar(register, SIGNED if type_.signed else UNSIGNED)
+            extended = self._lowering.value()
+            self._lowering.emit(Extend(extended, loaded, type_.bits, True, self._lowering.location(node)))
+            loaded = extended
+        return Scalar(loaded, SIGNED if type_.signed else UNSIGNED)
 
     def _untested(self, node: ast.Attribute) -> NoReturn:
         test = f"`if {ast.unparse(node.value)} is None`"
@@ -288,6 +285,12 @@ def _covered_bytes(layout: StructType, base: int = 0) -> set[int]:
         else:
             covered |= set(range(base + field.offset, base + field.offset + field.type.size))
     return covered
+
+
+def _base(pointer: Pointer) -> IrValue:
+    """The address of what a pointer that is not None points to."""
+    assert isinstance(pointer.operand, IrValue)  # noqa: S101 - 0 is None
+    return pointer.operand
 
 
 def with_pointer_checked(pointer: Pointer) -> Pointer:

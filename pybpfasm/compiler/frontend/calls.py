@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pybpfasm.compiler.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.diagnostics import Source
-from pybpfasm.compiler.returns import ToCaller, ToCondition
-from pybpfasm.compiler.values import (
+from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
+from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.diagnostics import Source
+from pybpfasm.compiler.frontend.returns import ToCaller, ToCondition
+from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
     BoundMethod,
@@ -23,7 +24,9 @@ from pybpfasm.compiler.values import (
     Value,
     describe,
 )
-from pybpfasm.ir import Argument, Binary, Branch, Call, Goto, Load, MapAddress, Move, Register, SlotAddress, Swap
+from pybpfasm.ir.operations import Argument, Base, Binary, Call, Extend, Load, MapReference, Swap
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.types import Kind, Type
 from pybpfasm.isa import Alu, Jump
 from pybpfasm.lang import types as lang
 from pybpfasm.lang.contexts import Sockopt
@@ -32,7 +35,8 @@ from pybpfasm.lang.types import NetworkType, Struct, StructType, btf_type, value
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.lowering import Junction, Lowering
+    from pybpfasm.compiler.frontend.lowering import Lowering
+    from pybpfasm.compiler.frontend.paths import Junction
 
 Function = Callable[..., Any]
 
@@ -40,6 +44,8 @@ Function = Callable[..., Any]
 _OPTVAL, _OPTVAL_END = 8, 16
 
 _SK_STORAGE_GET_F_CREATE = 1
+
+_MAYBE_VALUE = Type(Kind.MAP_VALUE, nullable=True)
 
 _CONVERSIONS: dict[Function, tuple[int, bool]] = {
     lang.htons: (16, True),
@@ -57,12 +63,6 @@ class Calls:
 
     def value(self, node: ast.Call) -> Value:
         """The result of a call."""
-        kept = self._lowering.temporaries
-        result = self._value(node)
-        self._lowering.release_temporaries(kept)
-        return result
-
-    def _value(self, node: ast.Call) -> Value:
         callee = self._lowering.expressions.value(node.func)
         match callee:
             case BoundMethod(owner=SkStorage() as storage, name=name):
@@ -102,14 +102,16 @@ class Calls:
         lowering = self._lowering
         hints = self._hints(node, function)
         result = self._expected(node, hints.get("return", None))
-        target = ToCaller(lowering, result, lowering.junction(), lowering.register())
+        target = ToCaller(lowering, result, lowering.junction())
         source, names = self._callee(node, function)
         caller_names = lowering.frame.names
         # The junction gathers the callee's paths for the caller, whose names none of them can change.
         self._body(source, names, target)
         lowering.frame.names = caller_names
         lowering.enter(target.exit)
-        return Constant(None) if target.result is None else target.result
+        if target.result is None or result.nothing:
+            return Constant(None)
+        return lowering.take(RESULT)
 
     def _callee(self, node: ast.Call, function: Function) -> tuple[Source, dict[str, Any]]:
         """An inline function's source, and its parameters' values."""
@@ -120,7 +122,7 @@ class Calls:
         return source, self._parameters(node, function)
 
     def _body(self, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
-        from pybpfasm.compiler.lowering import Frame
+        from pybpfasm.compiler.frontend.lowering import Frame
 
         self._lowering.frames.append(Frame(source, returns, names))
         self._lowering.names.visit(source.function)
@@ -160,7 +162,7 @@ class Calls:
     def _plain_argument(self, node: ast.expr, wanted: Expected) -> Argument:
         value = wanted.accept(self._lowering, node, self._lowering.expressions.value(node))
         if isinstance(value, Pointer):
-            return value.register
+            return value.operand
         if isinstance(value, Scalar | Constant):
             return self._lowering.expressions.operand(node, value)
         self._lowering.fail(node, f"{describe(value)} cannot be handed to a helper")
@@ -176,10 +178,10 @@ class Calls:
         key = self._stored(bound["key"], declaration.key_annotation)
         address = self._map_address(node, declaration)
         if name == "lookup":
-            target = self._lowering.register()
+            target = self._lowering.value(_MAYBE_VALUE)
             call = Call(target, Helper.MAP_LOOKUP_ELEM, (address, key), self._lowering.location(node))
             self._lowering.emit(call)
-            return Pointer(target, self._value_layout(node, declaration), nullable=True)
+            return Pointer(target, self._value_layout(node, declaration), nullable=True, kind=Kind.MAP_VALUE)
         if name == "delete":
             return self._map_call(node, Helper.MAP_DELETE_ELEM, [address, key])
         value = self._stored(bound["value"], declaration.value_annotation)
@@ -193,10 +195,10 @@ class Calls:
         if name == "delete":
             return self._call(node, Helper.SK_STORAGE_DELETE, [address, sock], lang.i64)
         flags = _SK_STORAGE_GET_F_CREATE if name == "get_or_create" else 0
-        target = self._lowering.register()
+        target = self._lowering.value(_MAYBE_VALUE)
         arguments = (address, sock, 0, flags)
         self._lowering.emit(Call(target, Helper.SK_STORAGE_GET, arguments, self._lowering.location(node)))
-        return Pointer(target, self._value_layout(node, storage), nullable=True)
+        return Pointer(target, self._value_layout(node, storage), nullable=True, kind=Kind.MAP_VALUE)
 
     def _optval(self, node: ast.Call, pointer: Pointer) -> Value:
         """The buffer of a getsockopt, if `size` bytes of it can be reached: the comparison the verifier looks for."""
@@ -206,21 +208,20 @@ class Calls:
         if not (isinstance(struct, type) and issubclass(struct, Struct) and struct is not Struct):
             lowering.fail(argument, "a Struct is wanted")
         layout = struct.__layout__
-        start, end, needed, result = (lowering.register() for _ in range(4))
-        lowering.emit(Load(start, pointer.register, _OPTVAL, 8, location))
-        lowering.emit(Load(end, pointer.register, _OPTVAL_END, 8, location))
+        base = pointer.operand
+        assert isinstance(base, IrValue)  # noqa: S101 - a context
+        packet = Type(Kind.PACKET)
+        start, end, needed = lowering.value(packet), lowering.value(Type(Kind.PACKET_END)), lowering.value(packet)
+        lowering.emit(Load(start, base, _OPTVAL, 8, location))
+        lowering.emit(Load(end, base, _OPTVAL_END, 8, location))
         lowering.emit(Binary(Alu.ADD, needed, start, layout.size, location))
         short, enough, done = lowering.junction(), lowering.junction(), lowering.junction()
-        names = lowering.frame.names
-        blocks = lowering.arrive(short), lowering.arrive(enough)
-        lowering.emit(Branch(Jump.JGT, needed, end, 64, *blocks, location))
+        lowering.branch(node, Jump.JGT, needed, end, short, enough)
         for junction, value in ((short, 0), (enough, start)):
             lowering.enter(junction)
-            lowering.emit(Move(result, value, location))
-            lowering.emit(Goto(lowering.arrive(done), location))
+            lowering.goto(done, node, {RESULT: Pointer(value, layout, nullable=True, kind=Kind.PACKET)})
         lowering.enter(done)
-        lowering.frame.names = names
-        return Pointer(result, layout, nullable=True)
+        return lowering.take(RESULT)
 
     def _conversion(self, node: ast.Call, function: Function) -> Value:
         bits, to_network = _CONVERSIONS[function]
@@ -232,8 +233,8 @@ class Calls:
         if isinstance(value, Constant):
             return Constant(function(value.value))
         assert isinstance(value, Scalar)  # noqa: S101 - accepted as a number, and no constant
-        target = self._lowering.register()
-        self._lowering.emit(Swap(target, value.register, bits, self._lowering.location(node)))
+        target = self._lowering.value()
+        self._lowering.emit(Swap(target, value.operand, bits, self._lowering.location(node)))
         return Scalar(target, network if to_network else UNSIGNED)
 
     def _address_constant(self, node: ast.Call) -> Value:
@@ -247,7 +248,7 @@ class Calls:
             self._lowering.fail(argument, str(error))
 
     def _call(self, node: ast.AST, helper: int, arguments: list[Argument], result: Any) -> Value:
-        target = self._lowering.register()
+        target = self._lowering.value()
         self._lowering.emit(Call(target, int(helper), tuple(arguments), self._lowering.location(node)))
         type_ = value_type(result)
         return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
@@ -256,14 +257,12 @@ class Calls:
         """Change a map; before Linux 6.4 (d7ba4cc900bf) the answer is an int, whose sign ends at 32 bits."""
         result = self._call(node, helper, arguments, lang.i64)
         assert isinstance(result, Scalar)  # noqa: S101 - what _call makes
-        shifted, extended = self._lowering.register(), self._lowering.register()
-        location = self._lowering.location(node)
-        self._lowering.emit(Binary(Alu.LSH, shifted, result.register, 32, location))
-        self._lowering.emit(Binary(Alu.ARSH, extended, shifted, 32, location))
+        extended = self._lowering.value()
+        self._lowering.emit(Extend(extended, result.operand, 32, True, self._lowering.location(node)))
         return Scalar(extended, SIGNED)
 
-    def _map_address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapAddress:
-        return MapAddress(self._lowering.names.map_spec(node, declaration))
+    def _map_address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapReference:
+        return MapReference(self._lowering.names.map_spec(node, declaration))
 
     def _value_layout(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> StructType:
         layout = value_type(declaration.value_annotation)
@@ -271,7 +270,7 @@ class Calls:
             self._lowering.fail(node, f"the map's value is {layout}: make it a Struct, so that it can be used in place")
         return layout
 
-    def _stored(self, node: ast.expr, annotation: Any) -> Register | SlotAddress:
+    def _stored(self, node: ast.expr, annotation: Any) -> Base:
         """A key or a value in memory, for a helper to read."""
         type_ = value_type(annotation)
         value = self._lowering.expressions.value(node)
@@ -279,13 +278,11 @@ class Calls:
             match value:
                 case Place(type=found) if found == type_:
                     return self._lowering.memory.address(value, node)
-                case Pointer(register=register, target=found, nullable=False) if found == type_:
-                    return register
+                case Pointer(operand=IrValue() as address, target=found, nullable=False) if found == type_:
+                    return address
                 case _:
                     self._lowering.fail(node, f"{type_.name} is wanted here, this is {describe(value)}")
         operand = self._lowering.memory.fitting(node, value, type_, "the map's key or value")
-        if isinstance(operand, int) and not -(1 << 31) <= operand < 1 << 31:
-            operand = self._lowering.expressions.in_register(operand, node)
         return self._lowering.memory.spill(node, operand, btf_type(type_).size)
 
     def _number_or_zero(self, node: ast.expr | None) -> Argument:

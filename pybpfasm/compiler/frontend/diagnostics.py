@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from pybpfasm.errors import BpfError
-from pybpfasm.ir import Location
+from pybpfasm.ir.operations import Location
 
 TOO_DEEP = "the program is nested too deeply: split it, with locals or inline functions (each `elif` counts)"
 

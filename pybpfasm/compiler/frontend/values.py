@@ -1,10 +1,11 @@
-"""What an expression can be while a program is compiled: a constant, a number in a register, a place in memory."""
+"""What an expression can be while a program is compiled: a constant, a number, an address, a place in memory."""
 
 from typing import Any
 
 import attrs
 
-from pybpfasm.ir import Base, Operand, Register
+from pybpfasm.ir.operations import Base, Number
+from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.types import CharsType, IntType, NetworkType, StructType, be16, be32
 
@@ -36,19 +37,20 @@ class Constant:
 
 @attrs.frozen
 class Scalar:
-    """A number in a register. A network-order number has its bytes in memory order, the upper bits are zero."""
+    """A number. A network-order number has its bytes in memory order, the upper bits are zero."""
 
-    register: Register
+    operand: Number
     type: ScalarType
 
 
 @attrs.frozen
 class Pointer:
-    """An address in a register: of a context, a socket or a struct. Nullable until compared with None."""
+    """An address of a context, a socket or a struct, or 0, which is None. Nullable until compared with None."""
 
-    register: Register
+    operand: Number
     target: PointerTarget
     nullable: bool = False
+    kind: Kind = Kind.MEMORY
 
 
 @attrs.frozen
@@ -64,7 +66,7 @@ class Place:
 class Elements:
     """An array of equal fields in a context, to be indexed by a constant; `name` is what messages call it."""
 
-    base: Register
+    base: Base
     offset: int
     width: int
     count: int
@@ -121,11 +123,11 @@ def network_operand(value: be16 | be32) -> int:
     return int.from_bytes(value.packed, "little")
 
 
-def known_operand(value: Value) -> Operand | None:
+def known_operand(value: Value) -> Number | None:
     """The operand for a number, or None if the value is none."""
     match value:
-        case Scalar(register=register):
-            return register
+        case Scalar(operand=operand):
+            return operand
         case Constant(value=bool() | int() as number):
             return int(number)
         case Constant(value=be16() | be32() as number):

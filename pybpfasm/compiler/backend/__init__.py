@@ -1,0 +1,111 @@
+"""The back end: from the intermediate form to instructions.
+
+passes (fold, blocks, loads, stores, dead, returns) → legalize → registers (intervals, spill) → select → layout
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from pybpfasm.compiler.backend.frame import Frame
+from pybpfasm.compiler.backend.layout import Written, lay_out
+from pybpfasm.compiler.backend.legalize import legalize
+from pybpfasm.compiler.backend.registers import allocate
+from pybpfasm.compiler.backend.select import Selector
+from pybpfasm.compiler.passes.pipeline import simplify
+from pybpfasm.ir.function import Function, Unit, reverse_postorder
+from pybpfasm.ir.operations import Location
+from pybpfasm.ir.target import Target
+from pybpfasm.isa import Instruction, Label, resolve_labels
+
+__all__ = ["Code", "FunctionStart", "Variable", "generate"]
+
+
+@attrs.frozen
+class FunctionStart:
+    """Where a function begins, and the bytes of its stack frame."""
+
+    name: str
+    slot: int
+    stack_bytes: int
+
+
+@attrs.frozen
+class Variable:
+    """From this slot on the register holds what the program calls `name`."""
+
+    slot: int
+    register: int
+    name: str
+
+
+@attrs.frozen
+class Code:
+    """A program's instructions, jumps resolved; maps and kfuncs by name. `locations` has an entry an instruction."""
+
+    instructions: tuple[Instruction, ...]
+    locations: tuple[Location, ...]
+    functions: tuple[FunctionStart, ...]
+    variables: tuple[Variable, ...]
+
+
+Checker = Callable[[Function], None]
+
+
+def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
+    """Instructions for a program and its functions. The functions are changed; `check` is called between the passes.
+
+    Raises `EncodingError` if a jump is too long.
+    """
+    items: list[Instruction | Label] = []
+    locations: list[Location] = []
+    starts: list[tuple[str, int, int]] = []
+    variables: list[tuple[int, int, str]] = []
+    for function in unit.all():
+        written, frame, named = _function(function, target, check)
+        starts.append((function.name, len(locations), frame.size))
+        variables += [(len(locations) + at, register, name) for at, register, name in named]
+        items += [Label(function.name), *written.items]
+        locations += written.locations
+    instructions = tuple(resolve_labels(items))
+    slots = _slots(instructions)
+    return Code(
+        instructions,
+        tuple(locations),
+        tuple(FunctionStart(name, slots[at], size) for name, at, size in starts),
+        tuple(Variable(slots[at], register, name) for at, register, name in variables if at < len(slots)),
+    )
+
+
+def _function(
+    function: Function, target: Target, check: Checker | None
+) -> tuple[Written, Frame, list[tuple[int, int, str]]]:
+    simplify(function, check)
+    legalize(function, target)
+    if check is not None:
+        check(function)
+    order = reverse_postorder(function.entry)
+    allocation = allocate(function, order)
+    if check is not None:
+        check(function)
+    frame = Frame(order)
+    selector = Selector(function, allocation, frame, target)
+    pieces = selector.pieces(order)
+    written = lay_out(pieces, function.name)
+    places = [
+        (written.places[f"{function.name}.{piece.block.number}"] + at, register, name)
+        for piece, at, register, name in selector.variables
+        if f"{function.name}.{piece.block.number}" in written.places
+    ]
+    return written, frame, places
+
+
+def _slots(instructions: tuple[Instruction, ...]) -> list[int]:
+    found: list[int] = []
+    slot = 0
+    for instruction in instructions:
+        found.append(slot)
+        slot += instruction.slots
+    return found

@@ -1,0 +1,1 @@
+"""From the syntax tree of typed Python to the intermediate form; diagnostics."""

@@ -1,0 +1,160 @@
+"""From a program's syntax tree to operations: the state that all parts of this step share.
+
+In: a function and its constants. Out: blocks of operations, and the maps that were named. What is known of a name may
+differ from path to path (a pointer is known not to be None only behind its test), so each path carries its own names.
+Where paths meet, a name that has another value on each becomes a parameter of the block; so the result is in SSA form.
+"""
+
+import ast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+
+from pybpfasm.compiler.frontend.calls import Calls
+from pybpfasm.compiler.frontend.conditions import Conditions
+from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.expressions import Expressions
+from pybpfasm.compiler.frontend.memory import Memory
+from pybpfasm.compiler.frontend.names import NameResolver
+from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
+from pybpfasm.compiler.frontend.statements import Statements
+from pybpfasm.compiler.frontend.values import Pointer, Value
+from pybpfasm.ir.function import Block, Function
+from pybpfasm.ir.operations import Branch, Goto, Location, Number, Operation, Slot
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.target import Target
+from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
+from pybpfasm.isa import Jump
+from pybpfasm.lang.programs import Program, ProgramKind
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.frontend.annotations import Expected
+    from pybpfasm.compiler.frontend.returns import ReturnTarget
+
+
+@attrs.define(eq=False)
+class Frame:
+    """One function being compiled: the program itself, or an inline function inside it.
+
+    `names` is None where control cannot come.
+    """
+
+    source: Source
+    returns: "ReturnTarget"
+    names: Names | None
+    assigned: set[str] = attrs.field(factory=set)
+    declared: "dict[str, Expected]" = attrs.field(factory=dict)
+    loops: "list[Loop]" = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Loop:
+    """Where `continue` and `break` go."""
+
+    following: Junction
+    end: Junction
+
+
+class Lowering:
+    """Builds the operations of one program."""
+
+    def __init__(self, constants: Mapping[str, Any], target: Target) -> None:
+        self.target = target
+        self.names = NameResolver(self, constants)
+        self.expressions = Expressions(self)
+        self.conditions = Conditions(self)
+        self.calls = Calls(self)
+        self.memory = Memory(self)
+        self.statements = Statements(self)
+        self.frames: list[Frame] = []
+        self.kind: ProgramKind
+        self.function: Function
+        self.block: Block
+
+    @property
+    def frame(self) -> Frame:
+        """The innermost function."""
+        return self.frames[-1]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether control can come to where we are building."""
+        return self.frame.names is not None
+
+    def program(self, program: Program[Any]) -> Function:
+        """The whole program."""
+        self.kind = program.kind
+        source = Source.of(program.function)
+        self.function = Function(program.name, source.location(source.tree))
+        self.block = self.function.entry
+        context = self.function.parameter(CONTEXT, "ctx")
+        self.statements.program(source, Pointer(context, program.kind.context, kind=Kind.CONTEXT))
+        return self.function
+
+    def value(self, type_: Type = SCALAR) -> IrValue:
+        """A new value."""
+        return self.function.value(type_)
+
+    def slot(self, size: int, name: str | None = None) -> Slot:
+        """A new piece of the stack frame of at least `size` bytes."""
+        return self.function.slot(-(-size // 8) * 8, name)
+
+    def junction(self) -> Junction:
+        """A new block that paths of the current function may lead to."""
+        return Junction(self.function.block(), self.frame)
+
+    def emit(self, operation: Operation) -> None:
+        """Append an operation to the current block."""
+        self.block.operations.append(operation)
+
+    def location(self, node: ast.AST) -> Location:
+        """Where a node of the current function stands."""
+        return self.frame.source.location(node)
+
+    def goto(self, junction: Junction, node: ast.AST, extra: Mapping[str, Value] | None = None) -> None:
+        """End the current path at `junction`, with further values by names that no program has."""
+        if self.reachable:
+            goto = Goto(junction.block, self.location(node))
+            self.emit(goto)
+            arrive_by(junction, goto, extra)
+            self.frame.names = None
+
+    def branch(
+        self,
+        node: ast.AST,
+        code: Jump,
+        left: Number,
+        right: Number,
+        yes: Junction,
+        no: Junction,
+        *,
+        bits: int = 64,
+        narrowed: tuple[Names, Names] | None = None,
+    ) -> None:
+        """End the current path by a comparison; `narrowed` is what names are known to be on the two sides."""
+        branch = Branch(code, left, right, bits, yes.block, no.block, self.location(node))
+        self.emit(branch)
+        on_yes, on_no = narrowed or ({}, {})
+        # What is learnt of this function's names says nothing of its caller's.
+        arrive_by(yes, branch, on_yes if yes.frame is self.frame else {}, side="yes")
+        arrive_by(no, branch, on_no if no.frame is self.frame else {}, side="no")
+        self.frame.names = None
+
+    def enter(self, junction: Junction) -> None:
+        """Go on building at `junction`, knowing what all paths to it agree on."""
+        self.block = junction.block
+        self.frame.names = join(self.function, junction)
+
+    def take(self, name: str) -> Value:
+        """A value that paths brought under a name that no program has."""
+        names = self.frame.names
+        assert names is not None  # noqa: S101 - asked where paths have met
+        self.frame.names = {each: value for each, value in names.items() if each != name}
+        found = names[name]
+        assert not isinstance(found, Unknown)  # noqa: S101 - callers see to it that the paths agree
+        return found
+
+    def fail(self, node: ast.AST, reason: str) -> NoReturn:
+        """Refuse the program at `node`."""
+        raise CompileError(self.location(node), reason)

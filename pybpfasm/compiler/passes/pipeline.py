@@ -1,0 +1,41 @@
+"""The passes in their order."""
+
+from collections.abc import Callable
+
+from pybpfasm.compiler.passes.blocks import shorten
+from pybpfasm.compiler.passes.dead import remove_dead
+from pybpfasm.compiler.passes.fold import fold
+from pybpfasm.compiler.passes.loads import reuse_loads
+from pybpfasm.compiler.passes.returns import share_returns
+from pybpfasm.compiler.passes.stores import merge_stores
+from pybpfasm.ir.function import Function
+
+# What one round uncovers the next one uses; a third has not been seen to find anything.
+_ROUNDS = 2
+
+
+def simplify(function: Function, check: Callable[[Function], None] | None = None) -> None:
+    """Run them; `check` is called behind each."""
+
+    def checked() -> None:
+        if check is not None:
+            check(function)
+
+    for _ in range(_ROUNDS):
+        fold(function)
+        checked()
+        shorten(function)
+        checked()
+        reuse_loads(function)
+        checked()
+        remove_dead(function)
+        checked()
+    bits = fold(function)
+    remove_dead(function)
+    checked()
+    merge_stores(function, bits)
+    checked()
+    remove_dead(function)
+    share_returns(function)
+    shorten(function)
+    checked()

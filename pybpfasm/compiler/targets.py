@@ -1,0 +1,23 @@
+"""From a kernel, as it was probed or measured, to what the compiler makes use of."""
+
+from pybpfasm.ir.target import KernelFacts, Target
+
+AnyTarget = Target | KernelFacts
+
+# What the probes call each feature.
+_FEATURES = {
+    "store_immediate_to_context": "storing an immediate to the context",
+    "fetching_atomics": "atomics that fetch",
+    "may_goto": "may_goto",
+    "load_acquire": "store-release",
+}
+
+
+def target_for(kernel: AnyTarget | None) -> Target:
+    """What a kernel has of it; without a kernel, what all from Linux 5.10 on have."""
+    if kernel is None:
+        return Target()
+    if isinstance(kernel, Target):
+        return kernel
+    found = {name: kernel.has(feature) for name, feature in _FEATURES.items()}
+    return Target(kernel.name, int(kernel.isa), **found)
