@@ -62,6 +62,8 @@ u8 = Annotated[int, IntType(8)]
 u16 = Annotated[int, IntType(16)]
 u32 = Annotated[int, IntType(32)]
 u64 = Annotated[int, IntType(64)]
+i8 = Annotated[int, IntType(8, signed=True)]
+i16 = Annotated[int, IntType(16, signed=True)]
 i32 = Annotated[int, IntType(32, signed=True)]
 i64 = Annotated[int, IntType(64, signed=True)]
 
@@ -106,6 +108,14 @@ class be32(_NetworkInteger):  # noqa: N801 - named as the kernel names it
     bits = 32
 
 
+@final
+class be64(_NetworkInteger):  # noqa: N801 - likewise
+    """A 64-bit integer in network byte order; see `htonll` and `ntohll`."""
+
+    __slots__ = ()
+    bits = 64
+
+
 def htons(value: int) -> be16:
     """A 16-bit integer to network byte order."""
     return be16((value & 0xFFFF).to_bytes(2, "big"))
@@ -123,6 +133,16 @@ def htonl(value: int) -> be32:
 
 def ntohl(value: be32) -> int:
     """A 32-bit integer from network byte order."""
+    return int.from_bytes(value.packed, "big")
+
+
+def htonll(value: int) -> be64:
+    """A 64-bit integer to network byte order."""
+    return be64((value & (1 << 64) - 1).to_bytes(8, "big"))
+
+
+def ntohll(value: be64) -> int:
+    """A 64-bit integer from network byte order."""
     return int.from_bytes(value.packed, "big")
 
 
@@ -291,7 +311,7 @@ def unpack(annotation: Any, data: bytes) -> Any:
         case CharsType():
             return data.rstrip(b"\0")
         case NetworkType():
-            return be16(data) if type_.bits == 16 else be32(data)
+            return {16: be16, 32: be32, 64: be64}[type_.bits](data)
         case StructType():
             return annotation.from_bytes(data)
 

@@ -68,6 +68,19 @@ def choose(x: int, y: int, z: int) -> int:
             return x + y + i
     return y
 
+class Ports:
+    WEB = htons(80)
+
+@bpf.inline
+def narrow(x: u8, y: u16) -> int:
+    return x + y
+
+@bpf.inline
+def narrow_result(x: int) -> u8:
+    if x == 5:
+        return 1
+    return x
+
 @bpf.inline
 def signed_choice(x: i64, y: i64) -> i64:
     if x < y:

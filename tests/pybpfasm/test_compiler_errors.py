@@ -39,6 +39,11 @@ RULES = [
     ),
     (
         TEST + "for i in range(2):\n    p.a += 1\n    p = stats.lookup(i)",
+        "for i in range(2): | for",
+        "`p` may be None when the loop comes around, but not where it begins: test it",
+    ),
+    (
+        TEST + "for i in unroll((1, 2)):\n    p.a += 1\n    p = stats.lookup(i)",
         "p.a += 1 | p.a",
         "this may be None: test it first, `if p is None`",
     ),
@@ -162,8 +167,12 @@ RULES = [
     # integers
     (SIGNED + "x = p.s + ctx.type", "x = p.s + ctx.type | p.s", "one side is signed, the other unsigned"),
     (SIGNED + "if p.s < ctx.type:\n    return 0", "if p.s < ctx.type: | p.s", "one side is signed, the other unsigned"),
-    (SIGNED + "x = p.s // 2", "x = p.s // 2 | p.s", "division of signed numbers is not supported"),
-    (SIGNED + "x = p.s % 2", "x = p.s % 2 | p.s", "division of signed numbers is not supported"),
+    (
+        SIGNED + "x = p.s // 2",
+        "x = p.s // 2 | p.s",
+        "of signed numbers Python's and C's division differ: write bpf.sdiv",
+    ),
+    (SIGNED + "x = p.s % 2", "x = p.s % 2 | p.s", "of signed numbers Python's and C's division differ: write bpf.smod"),
     (
         SIGNED + "if p.s < 1 << 63:\n    return 0",
         "if p.s < 1 << 63: | p.s",
@@ -208,7 +217,17 @@ RULES = [
     ("x: u64 = -1", "x: u64 = -1 | -1", "-1 does not fit u64"),
     ("x: i64 = 1 << 63", "x: i64 = 1 << 63 | 1", "9223372036854775808 does not fit i64"),
     ("x: i64 = ctx.type", "x: i64 = ctx.type | ctx", "this is u64 where i64 is wanted"),
-    ("x: u32 = 1", "x: u32 = 1 | u32", "u32 is for fields; here numbers are 64 bits wide: write u64, i64 or int"),
+    ("x: u32 = 1 << 32", "x: u32 = 1 << 32 | 1", "4294967296 does not fit u32"),
+    ("x: u8 = -1", "x: u8 = -1 | -1", "-1 does not fit u8"),
+    ("x: i16 = 1 << 15", "x: i16 = 1 << 15 | 1", "32768 does not fit i16"),
+    ("x = bpf.cast(be16, 1)", "x = bpf.cast(be16, 1) | be16", "cast makes numbers: u8, u16, u32, u64, i8"),
+    ("x = bpf.cast(u8, ctx.user_port)", "x = bpf.cast(u8, ctx.user_port) | ctx", "a number is wanted, this is be16"),
+    ("x = bpf.sdiv(ctx.type, 2)", "x = bpf.sdiv(ctx.type, 2) | ctx", "sdiv is for signed numbers: use // or %"),
+    ("x = min(1)", "x = min(1) | min", "min() takes two numbers or more"),
+    (SIGNED + "x = max(p.s, ctx.type)", "x = max(p.s, ctx.type) | max", "one side is signed, the other unsigned"),
+    ("x = abs(ctx.type)", "x = abs(ctx.type) | abs", "this number is unsigned and never below 0: abs() can go"),
+    ("x = len(ctx.type)", "x = len(ctx.type) | ctx", "this has no length: arrays and constants have"),
+    ("x = bool(1, 2)", "x = bool(1, 2) | bool", "bool() takes one number"),
     ("x: str = 1", "x: str = 1 | str", "str is no type of a BPF program"),
     ("p: Stat = stats.lookup(1)", "p: Stat = stats.lookup(1) | stats", "this may be None where Stat is wanted"),
     ("x: int|5 = 1", "x: int|5 = 1 | int", "unsupported operand type(s) for |"),
@@ -218,12 +237,11 @@ RULES = [
     ("p = stats.lookup(1 << 32)", "p = stats.lookup(1 << 32) | 1", "4294967296 does not fit the map's key or value"),
     ("x = ctx.type or 5", "x = ctx.type or 5 | ctx", "a bool is wanted, this is int: compare it"),
     ("x = odd(1) and ctx.type", "x = odd(1) and ctx.type | ctx", "a bool is wanted, this is int: compare it"),
-    ("x = 1 < ctx.type < 5", "x = 1 < ctx.type < 5 | 1", "a chained comparison is not supported: join two with `and`"),
-    (
-        "x = ctx.type in (1, 2)",
-        "x = ctx.type in (1, 2) | ctx",
-        "`in` is not supported: compare with each, joined by `or`",
-    ),
+    ("x = 1 < ctx.type is None", "x = 1 < ctx.type is None | 1", "`is` stands by itself: join the comparisons with"),
+    ("x = ctx.type in (1, 2) < 3", "x = ctx.type in (1, 2) < 3 | ctx", "`in` stands at the end of a chain only"),
+    ("x = ctx.type in K", "x = ctx.type in K | K", "`in` looks into a tuple of constants: write one"),
+    ("x = ctx.user_port in (80,)", "x = ctx.user_port in (80,) | ctx", "be16 is compared with int: convert it with"),
+    ("x = stats.lookup(1) == 5", "x = stats.lookup(1) == 5 | stats", "pointers are compared with None only"),
     ("x = 1.5", "x = 1.5 | 1.5", "`1.5` is not supported in a BPF program"),
     ("x = WORDS", "x = WORDS | WORDS", "str cannot be given to the name `x`"),
     ("x = None", "x = None | None", "None cannot be given to the name `x`"),
@@ -238,6 +256,8 @@ RULES = [
     ("x += 1", "x += 1 | x", "`x` has no value yet"),
     ("if ctx.type == 1:\n    x = 1\ny = x", "y = x | x", "`x` has a value on some paths only: give it one before"),
     ("for i in range(0):\n    pass\nx = i", "x = i | i", "`i` has no value yet"),
+    ("for i in range(ctx.type & 7):\n    pass\nx = i", "x = i | i", "`i` has a value on some paths only"),
+    ("while ctx.type > 4:\n    y = 1\nx = y", "x = y | y", "`y` has no value yet"),
     (
         "x = 1\nif ctx.type == 1:\n    x = htons(1)\ny = x",
         "y = x | x",
@@ -254,7 +274,11 @@ RULES = [
         "`s` has different meanings on different paths",
     ),
     ("ctx = 1", "ctx = 1 | ctx", "`ctx` is a parameter, a loop's name or a struct: use another name"),
-    ("for i in range(2):\n    i = 5", "i = 5 | i", "`i` is a parameter, a loop's name or a struct: use another name"),
+    (
+        "for i in unroll((1,)):\n    i = 5",
+        "i = 5 | i",
+        "`i` is a parameter, a loop's name or a struct: use another name",
+    ),
     ("s = Stat(a=1, b=2)\ns = 5", "s = 5 | s", "`s` is a parameter, a loop's name or a struct: use another name"),
     (
         "s = Stat(a=1, b=2)\ns = Inner(port=htons(1), ip=ctx.user_ip4)",
@@ -265,7 +289,8 @@ RULES = [
     ("plain(1)", "plain(1) | plain", "plain cannot be called in a BPF program (mark a function of yours with @inline)"),
     ("print(1)", "print(1) | print", "print cannot be called in a BPF program"),
     ("K(1)", "K(1) | K", "int cannot be called in a BPF program"),
-    ("x = int(ctx.type)", "x = int(ctx.type) | int", "int cannot be called in a BPF program"),
+    ("x = int(ctx.type, 16)", "x = int(ctx.type, 16) | int", "int() takes one number"),
+    ("x = str(ctx.type)", "x = str(ctx.type) | str", "str cannot be called in a BPF program"),
     ("stats.lookup(1)(2)", "stats.lookup(1)(2) | stats", "Stat | None cannot be called in a BPF program"),
     ("x = add(1)", "x = add(1) | add", "add(): missing a required argument: 'y'"),
     ("x = add(1, 2, 3)", "x = add(1, 2, 3) | add", "add(): too many positional arguments"),
@@ -315,10 +340,44 @@ RULES = [
     (
         "for i in range(ctx.type):\n    pass",
         "for i in range(ctx.type): | ctx",
-        "this has to be known when the program is",
+        "how far this goes is not known: bound it, as by min(…, 64) or `& 63`",
     ),
-    ("for i in (1, 2):\n    pass", "for i in (1, 2): | (1", "a loop repeats constants: write `for name in unroll(…)`"),
-    ("for i in K:\n    pass", "for i in K: | K", "a loop repeats constants"),
+    (
+        "for i in (1, 2):\n    pass",
+        "for i in (1, 2): | (1",
+        "a loop counts or repeats constants: write `for name in ra",
+    ),
+    ("for i in K:\n    pass", "for i in K: | K", "a loop counts or repeats constants"),
+    (
+        "for i in unroll((1 for _ in ctx)):\n    pass",
+        "for i in unroll((1 for _ in ctx)): | (1",
+        "`(1 for _ in ctx)` is not supported",
+    ),
+    (
+        "for i in unroll(range(10001)):\n    pass",
+        "for i in unroll(range(10001)): | unroll",
+        "a loop is unrolled at most 10000 times",
+    ),
+    (
+        "n = 1\nfor i in range(3):\n    n = -1\nx = n",
+        "for i in range(3): | for",
+        "`n` is u64 where the loop begins, i64 when it comes around: declare it, `n: i64 = …`",
+    ),
+    (
+        "while bpf.can_loop():\n    pass",
+        "while bpf.can_loop(): | bpf",
+        "can_loop() needs Linux 6.9, this is compiled for 5.10: give the loop a bound",
+    ),
+    ("while True:\n    pass", "while True: | while", "this loop never ends: leave it by `break` or `return`"),
+    ("while ctx:\n    pass", "while ctx: | ctx", "a pointer has no truth: write `is None` or `is not None`"),
+    # match
+    ("match ctx:\n    case 1:\n        pass", "match ctx: | ctx", "only numbers can be matched"),
+    ("match ctx.type:\n    case x:\n        pass", "case x: | x", "a case is a constant, constants joined by |, or _"),
+    ("match ctx.type:\n    case [1]:\n        pass", "case [1]: | [1]", "a case is a constant, constants joined by |"),
+    ("match ctx.user_port:\n    case 80:\n        pass", "case 80: | 80", "be16 is compared with int: convert it"),
+    # assert
+    ("assert ctx.type == 1", "assert ctx.type == 1 | ctx", "assert is for what is known when the program is compiled"),
+    ("assert K == 4, 'four'", "assert K == 4, 'four'", "this assertion does not hold: four"),
     (
         "for i in unroll(K):\n    pass",
         "for i in unroll(K): | unroll",
@@ -326,23 +385,18 @@ RULES = [
     ),
     (
         "for i in range(1, 2, 0):\n    pass",
-        "for i in range(1, 2, 0): | range",
-        "this cannot be unrolled: range() arg 3",
+        "for i in range(1, 2, 0): | 0",
+        "the step is a constant other than 0",
     ),
     (
         "for i in range(1 << 60):\n    pass",
-        "for i in range(1 << 60): | range",
-        "a loop is unrolled at most 10000 times",
+        "for i in range(1 << 60): | 1 << 60",
+        "a loop of so many rounds is refused: at most 1048576",
     ),
     (
         "for i, j in unroll(((1, 2),)):\n    pass",
-        "for i, j in unroll(((1, 2),)): | for",
-        "a loop is written `for name in",
-    ),
-    (
-        "for i in range(2):\n    pass\nelse:\n    pass",
-        "for i in range(2): | for",
-        "a loop is written `for name in unroll",
+        "for i, j in unroll(((1, 2),)): | i",
+        "a loop has one name: `for name in range(…):`",
     ),
     # statements
     ("return 2", "return 2 | 2", "2 is no result of this program: 0 to 1 are"),
@@ -356,8 +410,9 @@ RULES = [
     ("ctx.type", "ctx.type", "this has no effect: assign it or remove it"),
     ("...", "...", "this has no effect: assign it or remove it"),
     ("ctx.type == 5", "ctx.type == 5", "this has no effect: assign it or remove it"),
-    ("x, y = 1, 2", "x, y = 1, 2 | x", "assign to a name or to a field"),
-    ("x = y = 1", "x = y = 1", "`x = y = 1` is not supported in a BPF program: assign to one name at a time"),
+    ("x, y = 1", "x, y = 1 | 1", "2 values are wanted here, joined by commas"),
+    ("x, y = 1, 2, 3", "x, y = 1, 2, 3 | 1", "2 values are wanted here, joined by commas"),
+    ("(x, y), z = 1, 2", "(x, y), z = 1, 2 | (x", "assign to a name or to a field"),
     ("x: u64", "x: u64", "`x: u64` is not supported in a BPF program: give it its value where it is declared"),
     ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "assign to a name or to a field"),
     ("stats[1] = 5", "stats[1] = 5 | stats", "HashMap cannot be indexed here"),
@@ -453,13 +508,13 @@ def test_a_struct_larger_than_the_stack(write_module: MakeModule) -> None:
 
 def test_keys_share_the_stack(write_module: MakeModule) -> None:
     """A key is kept only for its call: any number of lookups fit the stack, also one inside another's arguments."""
-    body = "for i in range(500):\n    stats.delete(i)\nx = add(stats.delete(1) == 0, 2) if K == 4 else 0\n"
+    body = "for i in unroll(range(500)):\n    stats.delete(i)\nx = add(stats.delete(1) == 0, 2) if K == 4 else 0\n"
     assert compile_program(write_module(with_body(body)).prog).instructions
 
 
 def test_a_program_too_long_for_its_jumps(write_module: MakeModule) -> None:
     """A branch over more than 32767 instructions is refused at the program, not by the assembler's words."""
-    loop = "    for i in range(3700):\n        stats.update(i, s)\n"
+    loop = "    for i in unroll(range(3700)):\n        stats.update(i, s)\n"
     body = f"s = Stat(a=1, b=2)\nif ctx.type == 1:\n{loop}if ctx.type == 3:\n    return 0"
     error = refusal(write_module, with_body(body))
     assert error.reason.startswith("the program is too long")

@@ -132,7 +132,7 @@ INLINE = [
         "f: an annotation cannot be evaluated: unsupported operand",
     ),
     ("def f(x: str) -> int:\n    return 1", "f(1)", "f(1)", "str is no type of a BPF program"),
-    ("def f(x: u32) -> int:\n    return 1", "f(1)", "f(1)", "u32 is for fields; here numbers are 64 bits wide"),
+    ("def f(x: u32) -> int:\n    return 1", "f(1 << 32)", "f(1 << 32) | 1 << 32", "4294967296 does not fit u32"),
     ("def f(x: int | None) -> int:\n    return 1", "f(1)", "f(1)", "only a struct or a socket can be `… | None`"),
     ("def f(x: list[int]) -> int:\n    return 1", "f(1)", "f(1)", "list is no type of a BPF program"),
     (

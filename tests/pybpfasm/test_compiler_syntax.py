@@ -187,9 +187,15 @@ COMPILED_STATEMENTS = {
     "(x) = 1",
     "ctx.user_port = htons(1)",
     "x = 1\nx += 1",
+    "x = y = 1",
+    "x, y = 1, 2",
     "x: u64 = 1",
     "(x): u64 = 1",
     "for i in range(2):\n    pass",
+    "for i in range(2):\n    pass\nelse:\n    pass",
+    "while ctx.type:\n    break",
+    "match ctx.type:\n    case 1:\n        pass\n    case _:\n        pass",
+    "assert True",
     "if ctx.type:\n    pass",
     "if K:\n    pass\nelse:\n    return 0",
     "h.ktime_get_ns()",
@@ -212,7 +218,7 @@ COMPILED_VALUES = {
     *[f"ctx.type {sign} 2" for sign in ("+", "-", "*", "//", "%", "<<", ">>", "&", "|", "^")],
     *[f"ctx.type {sign} 2" for sign in ("==", "!=", "<", "<=", ">", ">=")],
     *["1 if ctx.type else 2", "add(1, 2)", "add(1, y=2)", "stats.delete(1)", "1", "True", "ctx.type", "Color.RED"],
-    *["Settings.PORT", "K", "ctx", "__debug__"],
+    *["Settings.PORT", "K", "ctx", "__debug__", "(y := 5)", "len('abc')", "1 < ctx.type < 3"],
 }
 
 

@@ -148,6 +148,43 @@ RULES = [
     ("signed_choice(6, v.t)", "s", 9),
     ("between(v.b, 1, 3)", "a", 1),
     ("between(v.b, 4, 9) or between(v.b, 2, 3)", "a", 1),
+    ("1 < v.b < 4", "a", 1),
+    ("1 < v.b < 3 < v.a", "a", 0),
+    ("v.s < 0 <= v.t", "a", 1),
+    ("v.b in (1, 2, 3)", "a", 1),
+    ("v.b not in (1, 2)", "a", 1),
+    ("v.b in range(3)", "a", 0),
+    ("v.port in (htons(1), htons(0x1234))", "a", 1),
+    ("2 < v.b in (3, 4)", "a", 1),
+    ("(k := v.b + 1) * k", "a", 16),
+    ("bpf.cast(u8, v.a)", "a", 0x10),
+    ("bpf.cast(u32, v.a) + 1", "a", 0x76543211),
+    ("bpf.cast(i8, v.e)", "s", -128),
+    ("bpf.cast(i16, v.d)", "s", -1),
+    ("bpf.cast(i64, v.a)", "s", 0xFEDCBA9876543210 - (1 << 64)),
+    ("bpf.cast(u64, v.s)", "a", MASK - 16),
+    ("bpf.cast(i8, 0xFF)", "s", -1),
+    ("bpf.sdiv(v.s, 5)", "s", -3),
+    ("bpf.smod(v.s, 5)", "s", -2),
+    ("bpf.sdiv(v.s, -5)", "s", 3),
+    ("bpf.smod(v.t, v.s)", "s", 5),
+    ("bpf.sdiv(v.s, v.t - 5)", "s", 0),
+    ("bpf.smod(v.s, v.t - 5)", "s", -17),
+    ("bpf.sdiv(bpf.cast(i64, 1 << 63), v.t - 6)", "s", -(1 << 63)),
+    ("bpf.smod(bpf.cast(i64, 1 << 63), v.t - 6)", "s", 0),
+    ("bpf.sdiv(-7, 2)", "s", -3),
+    ("min(v.a, v.b)", "a", 3),
+    ("max(v.b, 7, 2)", "a", 7),
+    ("min(v.s, v.t)", "s", -17),
+    ("max(v.s, -3)", "s", -3),
+    ("min(2, 3)", "a", 2),
+    ("abs(v.s)", "a", 17),
+    ("abs(-4)", "a", 4),
+    ("bool(v.b) + bool(v.b - 3)", "a", 1),
+    ("int(v.b == 3)", "a", 1),
+    ("len((1, 2, 3)) + len('ab')", "a", 5),
+    ("narrow(v.a, v.a)", "a", 0x10 + 0x3210),
+    ("narrow_result(v.a)", "a", 0x10),
 ]
 
 
@@ -162,6 +199,144 @@ def test_rule(bench: Bench, expression: str, field: str, expected: Any) -> None:
 
 # Statements over INPUT | what they leave behind.
 STATEMENTS: list[tuple[str, dict[str, Any]]] = [
+    (
+        """
+x: u32 = v.a
+x += v.c
+o.a = x
+y: i8 = v.e
+o.s = y
+z: u16 = 0
+z -= 1
+o.b = z
+""",
+        {"a": 0x7654320F, "s": -128, "b": 0xFFFF},
+    ),
+    (
+        """
+x, y = v.b, 4
+x, y = y, x
+o.a = x
+o.b = y
+o.d = o.e = 7
+""",
+        {"a": 4, "b": 3, "d": 7, "e": 7},
+    ),
+    (
+        """
+if (k := v.b + 1) > 3 and k < 5:
+    o.a = k
+k = min(k, 9)
+while (k := k - 1) > 1:
+    o.b += 1
+    if o.b > 20:
+        break
+o.c = k
+""",
+        {"a": 4, "b": 2, "c": 1},
+    ),
+    (
+        """
+match v.b:
+    case 1 | 2:
+        o.a = 1
+    case 3 if v.a == 0:
+        o.a = 2
+    case 3:
+        o.a = 3
+    case _:
+        o.a = 4
+match v.port:
+    case Ports.WEB:
+        o.b = 1
+    case _:
+        o.b = 2
+match v.b == 3:
+    case True:
+        o.c = 5
+""",
+        {"a": 3, "b": 2, "c": 5},
+    ),
+    (
+        """
+n = 0
+total = 0
+while n < 10:
+    n += 1
+    if n == 3:
+        continue
+    if n == 7:
+        break
+    total += n
+else:
+    total = 1000
+o.a = total
+o.b = n
+""",
+        {"a": 1 + 2 + 4 + 5 + 6, "b": 7},
+    ),
+    (
+        """
+total = 0
+for i in range(v.b & 7):
+    for j in range(i, 5, 2):
+        total += i * 10 + j
+else:
+    total += 1000
+o.a = total
+for i in range(5, -1, -2):
+    o.b = o.b * 10 + bpf.cast(u64, i)
+for i in range(v.b - 3 & 7):
+    o.c = 9
+""",
+        {"a": 1000 + (0 + 2 + 4) + (11 + 13) + (22 + 24), "b": 531, "c": 0},
+    ),
+    (
+        """
+for i in range(4):
+    if i == 9:
+        break
+else:
+    o.a = 5
+for i in range(4):
+    if i == 2:
+        break
+else:
+    o.b = 5
+for i in unroll((1, 2)):
+    pass
+else:
+    o.c = 6
+o.d = i
+""",
+        {"a": 5, "b": 0, "c": 6, "d": 2},
+    ),
+    (
+        """
+x = 1
+y = 2
+for i in range(20):
+    x, y = y, x + y
+o.a = x
+o.b = y
+""",
+        {"a": 17711, "b": 28657},
+    ),
+    (
+        """
+p = scratch.lookup(99)
+for i in range(3):
+    if p is not None:
+        o.b += p.a
+        break
+    none = Inner(x=0, y=0)
+    s = Out(a=i + 5, b=0, s=0, c=0, n=0, d=0, e=0, port=htons(0), ip=htonl(0), first=none, second=none)
+    scratch.update(99, s)
+    p = scratch.lookup(99)
+scratch.delete(99)
+""",
+        {"b": 5},
+    ),
     (
         """
 x: i64 = 5

@@ -82,8 +82,8 @@ def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
 def _function(
     function: Function, target: Target, check: Checker | None
 ) -> tuple[Written, Frame, list[tuple[int, int, str]]]:
-    simplify(function, check)
-    legalize(function, target)
+    bits = simplify(function, check)
+    legalize(function, target, bits)
     if check is not None:
         check(function)
     order = reverse_postorder(function.entry)

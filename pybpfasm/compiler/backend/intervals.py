@@ -80,6 +80,10 @@ class Liveness:
         self._extend_all()
         self.intervals = self._finished()
 
+    def of(self, value: Value) -> Interval:
+        """A value's interval."""
+        return self._found[value]
+
     def needed_behind(self, block: Block) -> list[Value]:
         """The values that are needed at the end of a block."""
         last = self._bounds[block][1] - 1

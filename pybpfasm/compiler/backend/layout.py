@@ -7,6 +7,7 @@ leads; instructions that several blocks have at their end are there once; a jump
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -15,6 +16,9 @@ from pybpfasm.compiler.backend.select import Exit, Jumps, Piece
 from pybpfasm.ir.function import Block
 from pybpfasm.ir.operations import Goto, Location, MayGoto
 from pybpfasm.isa import INVERSE, Instruction, Jump, Label
+
+# How often the parts are gone through; what three rounds leave is not worth the time.
+_ROUNDS = 3
 
 # So many instructions have to be the same at two ends to be worth a jump.
 _WORTH_A_JUMP = 2
@@ -54,9 +58,35 @@ class Written:
 
 def lay_out(pieces: Sequence[Piece], prefix: str) -> Written:
     """All pieces; labels begin with `prefix`."""
-    parts = _led_on(_parts(pieces, prefix))
-    parts = _led_on(_share_ends(parts))
-    return _write(parts)
+    parts = _share_ends(_led_on(_parts(pieces, prefix)))
+    return _write(_leave_zero(parts))
+
+
+def _leave_zero(parts: list[Part]) -> list[Part]:
+    """Where a test says that r0 is 0, what would set it to 0 and leave only leaves."""
+    zero = isa.mov_imm(0, 0)
+    ends: dict[Part, Part] = {}
+    for part in parts:
+        test = part.test
+        if not isinstance(test, Jumps) or test.left != 0 or test.right is not None or test.immediate != 0:
+            continue
+        if test.branch.bits != 64 or test.branch.code not in (Jump.JEQ, Jump.JNE):
+            continue
+        side = part.otherwise if test.branch.code is Jump.JEQ else part.following
+        if side is None or not side.leaves or side.instructions != [zero]:
+            continue
+        if side not in ends:
+            ends[side] = Part(f"{side.label}.exit", [], [], side.end)
+            side.following = ends[side]
+        if test.branch.code is Jump.JEQ:
+            part.otherwise = ends[side]
+        else:
+            part.following = ends[side]
+    written: list[Part] = []
+    for part in _led_on(parts):
+        written += [part, ends[part]] if part in ends else [part]
+    found = set(written)
+    return written + [end for end in ends.values() if end not in found]
 
 
 def _parts(pieces: Sequence[Piece], prefix: str) -> list[Part]:
@@ -113,24 +143,31 @@ def _reached(parts: list[Part]) -> dict[Part, None]:
 
 
 def _share_ends(parts: list[Part]) -> list[Part]:
-    """What several parts have at their end becomes a part of its own."""
-    groups: dict[tuple[str, Instruction], list[Part]] = {}
+    """What several parts have at their end becomes a part of its own; what that uncovers, too."""
+    for _ in range(_ROUNDS):
+        before = sum(len(part.instructions) for part in parts)
+        parts = _led_on(_share_once(parts))
+        if sum(len(part.instructions) for part in parts) == before:
+            break
+    return parts
+
+
+def _share_once(parts: list[Part]) -> list[Part]:
+    groups: dict[tuple[Any, ...], list[Part]] = {}
     for part in parts:
-        if part.instructions and part.test is None:
-            key = (part.following.label if part.following is not None else "", part.instructions[-1])
-            groups.setdefault(key, []).append(part)
+        if part.instructions:
+            groups.setdefault((*_end_of(part), part.instructions[-1]), []).append(part)
     added: dict[Part, Part] = {}
     for group in groups.values():
         leader = group[0]
         for other in group[1:]:
-            if other in added:
-                continue
             same = _same_at_end(leader, other)
-            if same < _WORTH_A_JUMP and not (leader.leaves and same == len(other.instructions)):
+            # A part that goes wholly costs nothing where jumps lead to it, nor does one that ends by a jump anyway.
+            if same < _WORTH_A_JUMP and same < len(other.instructions) and not leader.leaves:
                 continue
             leader = _split(leader, same, added)
             _cut(other, same)
-            other.following = leader
+            other.following, other.otherwise, other.test = leader, None, None
     written: list[Part] = []
     for part in parts:
         written.append(part)
@@ -138,6 +175,18 @@ def _share_ends(parts: list[Part]) -> list[Part]:
             part = added[part]
             written.append(part)
     return written
+
+
+def _end_of(part: Part) -> tuple[Any, ...]:
+    """What tells ends apart: where they lead, and by which test."""
+    following = part.following.label if part.following is not None else ""
+    if part.otherwise is None:
+        return (following,)
+    test = part.test
+    if isinstance(test, Jumps):
+        branch = test.branch
+        return (following, part.otherwise.label, branch.code, branch.bits, test.left, test.right, test.immediate)
+    return (following, part.otherwise.label)
 
 
 def _same_at_end(one: Part, other: Part) -> int:
@@ -154,9 +203,11 @@ def _split(part: Part, same: int, added: dict[Part, Part]) -> Part:
     if same == len(part.instructions):
         return part
     at = len(part.instructions) - same
-    tail = Part(f"{part.label}.{at}", part.instructions[at:], part.locations[at:], part.end, part.following)
+    tail = attrs.evolve(
+        part, label=f"{part.label}.{at}", instructions=part.instructions[at:], locations=part.locations[at:]
+    )
     _cut(part, same)
-    part.following = tail
+    part.following, part.otherwise, part.test = tail, None, None
     if part in added:
         added[tail] = added[part]
     added[part] = tail

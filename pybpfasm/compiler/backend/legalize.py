@@ -30,24 +30,27 @@ from pybpfasm.ir.operations import (
 )
 from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import SCALAR, Kind, Type
-from pybpfasm.isa import Alu
+from pybpfasm.isa import Alu, Jump
+
+_SIGNED = frozenset((Jump.JSGT, Jump.JSGE, Jump.JSLT, Jump.JSLE))
 
 _MEMORY = Type(Kind.MEMORY)
 
 
-def legalize(function: Function, target: Target) -> None:
-    """Run the pass."""
+def legalize(function: Function, target: Target, bits: dict[Value, int]) -> None:
+    """Run the pass; `bits` is how many low bits of a value may be set, where it is fewer than 64."""
     for block in reverse_postorder(function.entry):
-        _Legalizing(function, block, target).run()
+        _Legalizing(function, block, target, bits).run()
 
 
 class _Legalizing:
     """One block; `copies` has addresses of maps' values that were copied in it."""
 
-    def __init__(self, function: Function, block: Block, target: Target) -> None:
+    def __init__(self, function: Function, block: Block, target: Target, bits: dict[Value, int]) -> None:
         self.function = function
         self.block = block
         self.target = target
+        self.bits = bits
         self.written: list[Operation] = []
         self.copies: dict[MapValueAddress, Value] = {}
 
@@ -81,9 +84,17 @@ class _Legalizing:
     def _branch(self, operation: Branch) -> None:
         if isinstance(operation.left, int):
             operation.left = self._copied(operation.left, operation.location)
-        if isinstance(operation.right, int):
-            number = _immediate(operation.right, operation.bits)
-            operation.right = self._copied(operation.right, operation.location) if number is None else number
+        right = operation.right
+        if isinstance(right, int):
+            number = _immediate(right, operation.bits)
+            if number is None and self._fits_32(operation, right):
+                operation.bits, number = 32, signed(right, 32)
+            operation.right = self._copied(right, operation.location) if number is None else number
+
+    def _fits_32(self, operation: Branch, right: int) -> bool:
+        """Whether both sides of an unsigned comparison have 32 bits."""
+        narrow = self.bits.get(operation.left, 64) <= 32 and 0 <= right < 1 << 32  # type: ignore[arg-type]  # a value
+        return narrow and operation.code not in _SIGNED
 
     def _store(self, operation: Store) -> None:
         operation.base = self._base(operation.base, operation.location)

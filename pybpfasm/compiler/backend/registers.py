@@ -37,7 +37,7 @@ def allocate(function: Function, order: Sequence[Block]) -> Allocation:
     made: set[Value] = set()
     while True:
         liveness = Liveness(function, order)
-        scan = _Scan(liveness.intervals, made)
+        scan = _Scan(liveness, made)
         if not scan.too_many:
             return Allocation(scan.registers, liveness)
         made |= spill(function, order, scan.too_many)
@@ -46,15 +46,19 @@ def allocate(function: Function, order: Sequence[Block]) -> Allocation:
 class _Scan:
     """One scan. `too_many` are the values for which there was no register; `made` those that spilling made."""
 
-    def __init__(self, intervals: list[Interval], made: set[Value]) -> None:
+    def __init__(self, liveness: Liveness, made: set[Value]) -> None:
         self.registers: dict[Value, int] = {}
         self.too_many: list[Value] = []
         self._made = made
         self._taken: dict[int, list[tuple[Range, Interval]]] = {number: [] for number in _ALL}
-        for interval in intervals:
+        self._liveness = liveness
+        for interval in liveness.intervals:
             self._place(interval)
 
     def _place(self, interval: Interval) -> None:
+        start = interval.start
+        for number, taken in self._taken.items():
+            self._taken[number] = [each for each in taken if each[0][1] > start]
         for number in self._candidates(interval):
             if not interval.forbidden >> number & 1 and self._is_free(number, interval):
                 self._give(number, interval)
@@ -62,13 +66,24 @@ class _Scan:
         self._make_room(interval)
 
     def _candidates(self, interval: Interval) -> list[int]:
-        near = [self.registers[value] for value in interval.near if value in self.registers]
-        return [*near, *interval.wishes, *_ALL]
+        near: list[int] = []
+        wishes = list(interval.wishes)
+        for value in interval.near:
+            if value in self.registers:
+                near.append(self.registers[value])
+            else:
+                other = self._liveness.of(value)
+                wishes += [number for number in (*other.wishes, *self._room_for(other)) if number not in wishes]
+        return [*near, *wishes, *_ALL]
+
+    def _room_for(self, other: Interval) -> list[int]:
+        """Registers that a value which comes later can have, where it cannot have all."""
+        if not other.forbidden:
+            return []
+        return [number for number in _ALL if not other.forbidden >> number & 1 and self._is_free(number, other)]
 
     def _is_free(self, number: int, interval: Interval) -> bool:
-        start = interval.start
-        taken = [each for each in self._taken[number] if each[0][1] > start]
-        self._taken[number] = taken
+        taken = self._taken[number]
         return not any(
             begin < other_end and other_begin < end
             for (other_begin, other_end), _ in taken

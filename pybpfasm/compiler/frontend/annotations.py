@@ -23,7 +23,7 @@ from pybpfasm.compiler.frontend.values import (
     target_name,
 )
 from pybpfasm.lang.contexts import Context
-from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, be16, be32, value_type
+from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, be16, be32, be64, value_type
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -61,19 +61,22 @@ class Expected:
         """The value, if it fits, as what is declared; a compile error at `node` if it does not fit."""
         if not self._fits(lowering, value):
             lowering.fail(node, self._mismatch(value))
-        if isinstance(self.scalar, IntType) and isinstance(value, Constant):
-            return self._declared_constant(lowering, node, value)
+        if isinstance(self.scalar, IntType):
+            if isinstance(value, Constant):
+                return self._declared_constant(lowering, node, value)
+            if self.scalar.bits < 64:
+                return lowering.numbers.cut(node, value, self.scalar)
         return value
 
     def _declared_constant(self, lowering: "Lowering", node: ast.AST, value: Constant) -> Value:
         """A constant has no sign of its own; from here on it has the declared one."""
         number = int(value.value)
-        lowest, highest = (-(1 << 63), (1 << 63) - 1) if self.scalar == SIGNED else (0, (1 << 64) - 1)
+        assert isinstance(self.scalar, IntType)  # noqa: S101 - the caller has looked
+        bits, signed = self.scalar.bits, self.scalar.signed
+        lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         if not lowest <= number <= highest:
             lowering.fail(node, f"{number} does not fit {self.scalar}")
-        if self.scalar == UNSIGNED:
-            return value
-        return Scalar(number, SIGNED)
+        return Scalar(number, SIGNED) if signed else value
 
     def _fits(self, lowering: "Lowering", value: Value) -> bool:
         match value:
@@ -86,8 +89,9 @@ class Expected:
             case Scalar() | Constant():
                 found = lowering.expressions.scalar_type_or_none(value)
                 if self.any_int or isinstance(self.scalar, IntType):
-                    constant = isinstance(value, Constant) and isinstance(found, IntType)
-                    return constant or (isinstance(found, IntType) and (self.any_int or found == self.scalar))
+                    is_number = isinstance(found, IntType)
+                    narrow = self.scalar is not None and self.scalar.size < 8  # type: ignore[union-attr]  # a number
+                    return is_number and (isinstance(value, Constant) or self.any_int or narrow or found == self.scalar)
                 return found is not None and found == self.scalar
             case _:
                 return False
@@ -102,13 +106,16 @@ class Expected:
         return f"this is {found} where {self} is wanted{hint}"
 
 
+_LETTERS = {16: "s", 32: "l", 64: "ll"}
+
+
 def conversion_hint(value: Value, wanted: IntType | NetworkType | BoolType | None) -> str:
     """How to turn the value into what is wanted, where it is a matter of byte order; else nothing."""
     found = describe(value)
     if found == "int" and isinstance(wanted, NetworkType):
-        return f": convert it with {'htons' if wanted.bits == 16 else 'htonl'}()"
-    if found in ("be16", "be32") and isinstance(wanted, IntType):
-        return f": convert it with {'ntohs' if found == 'be16' else 'ntohl'}()"
+        return f": convert it with hton{_LETTERS[wanted.bits]}()"
+    if found in ("be16", "be32", "be64") and isinstance(wanted, IntType):
+        return f": convert it with ntoh{_LETTERS[int(found[2:])]}()"
     return ""
 
 
@@ -120,7 +127,7 @@ def expected(annotation: Any) -> Expected:
         return Expected(any_int=True)
     if annotation is bool:
         return Expected(scalar=BOOL)
-    if annotation in (be16, be32):
+    if annotation in (be16, be32, be64):
         return Expected(scalar=NetworkType(annotation.bits))
     target = _pointer_target(annotation)
     if target is not None:
@@ -128,7 +135,7 @@ def expected(annotation: Any) -> Expected:
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return _optional(annotation)
     if hasattr(annotation, "__metadata__"):
-        return Expected(scalar=_wide_int(annotation))
+        return Expected(scalar=_number_type(annotation))
     raise AnnotationError(f"{_name(annotation)} is no type of a BPF program")
 
 
@@ -156,11 +163,10 @@ def _pointer_target(annotation: Any) -> PointerTarget | None:
     return None
 
 
-def _wide_int(annotation: Any) -> IntType:
+def _number_type(annotation: Any) -> IntType:
     type_ = value_type(annotation)
-    if type_ not in (UNSIGNED, SIGNED):
-        raise AnnotationError(f"{type_} is for fields; here numbers are 64 bits wide: write u64, i64 or int")
-    assert isinstance(type_, IntType)  # noqa: S101 - both that passed are
+    if not isinstance(type_, IntType):
+        raise AnnotationError(f"{type_} is for fields; a program's own numbers are u8 to u64, i8 to i64 or int")
     return type_
 
 

@@ -52,6 +52,8 @@ _CONVERSIONS: dict[Function, tuple[int, bool]] = {
     lang.htonl: (32, True),
     lang.ntohs: (16, False),
     lang.ntohl: (32, False),
+    lang.htonll: (64, True),
+    lang.ntohll: (64, False),
 }
 
 
@@ -79,6 +81,8 @@ class Calls:
                 return self._inline(node, function)
             case Constant(value=function) if _is_one_of(function, _CONVERSIONS):
                 return self._conversion(node, function)
+            case Constant(value=function) if self._lowering.numbers.is_intrinsic(function):
+                return self._lowering.numbers.call(node, function)
             case Constant(value=function) if function is lang.ip4:
                 return self._address_constant(node)
             case _:
@@ -134,7 +138,7 @@ class Calls:
     def _parameters(self, node: ast.Call, function: Function) -> dict[str, Any]:
         hints = self._hints(node, function)
         names: dict[str, Any] = {}
-        for name, argument in self._bind(node, function).items():
+        for name, argument in self.bind(node, function).items():
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
             wanted = self._expected(node, hints[name])
@@ -145,7 +149,7 @@ class Calls:
 
     def _helper(self, node: ast.Call, function: Function) -> Value:
         hints = self._hints(node, function)
-        bound = self._bind(node, function)
+        bound = self.bind(node, function)
         arguments: list[Argument] = []
         used_map: MapDeclaration[Any, Any] | None = None
         for name, argument in bound.items():
@@ -174,7 +178,7 @@ class Calls:
         self._lowering.fail(node, f"a {kind.__name__} is wanted, this is {describe(value)}")
 
     def _map_method(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
-        bound = self._bind(node, getattr(declaration, name))
+        bound = self.bind(node, getattr(declaration, name))
         key = self._stored(bound["key"], declaration.key_annotation)
         address = self._map_address(node, declaration)
         if name == "lookup":
@@ -189,7 +193,7 @@ class Calls:
         return self._map_call(node, Helper.MAP_UPDATE_ELEM, [address, key, value, flags])
 
     def _storage_method(self, node: ast.Call, storage: SkStorage[Any, Any], name: str) -> Value:
-        argument = self._bind(node, getattr(storage, name))["sock"]
+        argument = self.bind(node, getattr(storage, name))["sock"]
         sock = self._plain_argument(argument, expected(self._hints(node, storage.get)["sock"]))
         address = self._map_address(node, storage)
         if name == "delete":
@@ -203,7 +207,7 @@ class Calls:
     def _optval(self, node: ast.Call, pointer: Pointer) -> Value:
         """The buffer of a getsockopt, if `size` bytes of it can be reached: the comparison the verifier looks for."""
         lowering, location = self._lowering, self._lowering.location(node)
-        argument = self._bind(node, Sockopt(), method="optval")["as_type"]
+        argument = self.bind(node, Sockopt(), method="optval")["as_type"]
         struct = lowering.expressions.constant(argument)
         if not (isinstance(struct, type) and issubclass(struct, Struct) and struct is not Struct):
             lowering.fail(argument, "a Struct is wanted")
@@ -225,7 +229,7 @@ class Calls:
 
     def _conversion(self, node: ast.Call, function: Function) -> Value:
         bits, to_network = _CONVERSIONS[function]
-        argument = next(iter(self._bind(node, function).values()))
+        argument = next(iter(self.bind(node, function).values()))
         value = self._lowering.expressions.value(argument)
         network = NetworkType(bits)
         wanted = Expected(any_int=True) if to_network else Expected(scalar=network)
@@ -235,10 +239,11 @@ class Calls:
         assert isinstance(value, Scalar)  # noqa: S101 - accepted as a number, and no constant
         target = self._lowering.value()
         self._lowering.emit(Swap(target, value.operand, bits, self._lowering.location(node)))
-        return Scalar(target, network if to_network else UNSIGNED)
+        limit = None if to_network or bits == 64 else (1 << bits) - 1
+        return Scalar(target, network if to_network else UNSIGNED, limit)
 
     def _address_constant(self, node: ast.Call) -> Value:
-        argument = self._bind(node, lang.ip4)["address"]
+        argument = self.bind(node, lang.ip4)["address"]
         text = self._lowering.expressions.constant(argument)
         if not isinstance(text, str | ipaddress.IPv4Address):
             self._lowering.fail(argument, "an address is wanted, such as '10.0.0.1'")
@@ -290,7 +295,7 @@ class Calls:
             return 0
         return self._lowering.expressions.operand(node, self._lowering.expressions.number(node))
 
-    def _bind(self, node: ast.Call, function: Any, method: str | None = None) -> dict[str, ast.expr]:
+    def bind(self, node: ast.Call, function: Any, method: str | None = None) -> dict[str, ast.expr]:
         """The call's arguments by the names of the parameters they go to."""
         for argument in node.args:
             if isinstance(argument, ast.Starred):

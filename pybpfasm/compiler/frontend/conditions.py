@@ -57,10 +57,13 @@ class Conditions:
                 self._chain(values, yes, no, all_needed=False, only_bools=only_bools)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 self.branch(operand, no, yes)
-            case ast.Compare(ops=[op], comparators=[right]):
-                self._compare(node, op, right, yes, no)
+            case ast.Compare(ops=[ast.Is() | ast.IsNot() as op], comparators=[right]):
+                none, some = (yes, no) if isinstance(op, ast.Is) else (no, yes)
+                self._none_test(node, right, none, some)
             case ast.Compare():
-                self._lowering.fail(node, "a chained comparison is not supported: join two with `and`")
+                self._comparisons(node, yes, no)
+            case ast.Call() if self._lowering.loops.may_go_on(node, yes, no):
+                pass
             case ast.Call() if self._lowering.calls.inline_condition(node, yes, no):
                 pass
             case _:
@@ -99,25 +102,65 @@ class Conditions:
                 return
         self.branch(values[-1], yes, no, only_bools=only_bools)
 
-    def _compare(self, node: ast.Compare, op: ast.cmpop, right: ast.expr, yes: "Junction", no: "Junction") -> None:
-        if isinstance(op, ast.Is | ast.IsNot):
-            none, some = (yes, no) if isinstance(op, ast.Is) else (no, yes)
-            self._none_test(node, right, none, some)
+    def _comparisons(self, node: ast.Compare, yes: "Junction", no: "Junction") -> None:
+        """One comparison, or a chain: each side is evaluated once, and no further than the first that fails."""
+        left_node, left = node.left, self._lowering.expressions.value(node.left)
+        for op, right_node in zip(node.ops[:-1], node.comparators[:-1], strict=True):
+            right = self._lowering.expressions.value(right_node)
+            following = self._lowering.junction()
+            self._compare(node, op, (left_node, left), (right_node, right), following, no)
+            self._lowering.enter(following)
+            if not self._lowering.reachable:
+                return
+            left_node, left = right_node, right
+        op, right_node = node.ops[-1], node.comparators[-1]
+        if isinstance(op, ast.In | ast.NotIn):
+            found, missing = (yes, no) if isinstance(op, ast.In) else (no, yes)
+            self._one_of(node, left, right_node, found, missing)
             return
+        right = self._lowering.expressions.value(right_node)
+        self._compare(node, op, (left_node, left), (right_node, right), yes, no)
+
+    def _one_of(self, node: ast.Compare, value: Value, among: ast.expr, found: "Junction", missing: "Junction") -> None:
+        constants = self._lowering.expressions.constant(among)
+        if not isinstance(constants, tuple | range | frozenset):
+            self._lowering.fail(among, "`in` looks into a tuple of constants: write one, or compare with each")
+        for constant in constants:
+            following = self._lowering.junction()
+            self._compare_values(node, ast.Eq(), value, Constant(constant), found, following)
+            self._lowering.enter(following)
+            if not self._lowering.reachable:
+                return
+        self._lowering.goto(missing, node)
+
+    def equal(self, node: ast.AST, value: Value, constant: Value, yes: "Junction", no: "Junction") -> None:
+        """Go to `yes` where the value equals the constant."""
+        self._compare_values(node, ast.Eq(), value, constant, yes, no)
+
+    def _compare(
+        self,
+        node: ast.Compare,
+        op: ast.cmpop,
+        left: tuple[ast.expr, Value],
+        right: tuple[ast.expr, Value],
+        yes: "Junction",
+        no: "Junction",
+    ) -> None:
+        (_, one), (right_node, other) = left, right
+        if isinstance(op, ast.Is | ast.IsNot):
+            self._lowering.fail(node, "`is` stands by itself: join the comparisons with `and`")
         if type(op) not in _COMPARISONS:
-            self._lowering.fail(node, "`in` is not supported: compare with each, joined by `or`")
-        one = self._lowering.expressions.value(node.left)
-        other = self._lowering.expressions.value(right)
+            self._lowering.fail(node, "`in` stands at the end of a chain only: join the comparisons with `and`")
         if isinstance(one, Pointer) or isinstance(other, Pointer):
             self._lowering.fail(node, "pointers are compared with None only: write `is None` or `is not None`")
-        if isinstance(right, ast.Constant) and right.value == 0 and isinstance(op, ast.Lt | ast.GtE):
+        if isinstance(right_node, ast.Constant) and right_node.value == 0 and isinstance(op, ast.Lt | ast.GtE):
             self._never_below_zero(node, one)
         if isinstance(one, Constant) and not isinstance(other, Constant):
             one, other, op = other, one, _COMPARISONS[type(op)][2]()
         self._compare_values(node, op, one, other, yes, no)
 
     def _compare_values(
-        self, node: ast.Compare, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
+        self, node: ast.AST, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
     ) -> None:
         expressions = self._lowering.expressions
         types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
@@ -138,13 +181,13 @@ class Conditions:
         operands = expressions.operand(node, left), expressions.operand(node, right)
         self._lowering.branch(node, code, *operands, yes, no)
 
-    def _never_below_zero(self, node: ast.Compare, value: Value) -> None:
+    def _never_below_zero(self, node: ast.AST, value: Value) -> None:
         if isinstance(value, Scalar) and value.type != SIGNED and not isinstance(value.type, NetworkType):
             reason = "this number is unsigned and never below 0: compare before you subtract"
             self._lowering.fail(node, reason)
 
     def _compare_network(
-        self, node: ast.Compare, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
+        self, node: ast.AST, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
     ) -> None:
         expressions = self._lowering.expressions
         types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
@@ -183,7 +226,8 @@ class Conditions:
         self._lowering.branch(node, Jump.JEQ, value.operand, 0, none, some, narrowed=narrowed)
 
     def _narrowed(self, node: ast.expr, pointer: Pointer) -> dict[str, Value]:
-        return {node.id: with_pointer_checked(pointer)} if isinstance(node, ast.Name) else {}
+        name = node.target if isinstance(node, ast.NamedExpr) else node
+        return {name.id: with_pointer_checked(pointer)} if isinstance(name, ast.Name) else {}
 
     def _truth(self, node: ast.expr, value: Value, yes: "Junction", no: "Junction") -> None:
         if isinstance(value, Pointer):

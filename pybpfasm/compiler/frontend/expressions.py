@@ -30,7 +30,7 @@ from pybpfasm.ir.operations import Binary, Number
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import IntType, NetworkType, be16, be32
+from pybpfasm.lang.types import IntType, NetworkType, be16, be32, be64
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -62,7 +62,6 @@ _INSTEAD = {
     ast.List: "use a Struct, or unroll over a tuple",
     ast.Dict: "use a map",
     ast.ListComp: "write a loop over unroll(…)",
-    ast.NamedExpr: "assign in a statement of its own",
     ast.Await: "a BPF program cannot wait",
     ast.Yield: "a BPF program returns once",
     ast.YieldFrom: "a BPF program returns once",
@@ -94,6 +93,8 @@ class Expressions:
                 return self._lowering.conditions.as_value(node)
             case ast.IfExp():
                 return self._choice(node)
+            case ast.NamedExpr(target=target, value=value):
+                return self._lowering.statements.named(target, value)
             case ast.Subscript():
                 return self._element(node)
             case ast.Tuple():
@@ -136,7 +137,7 @@ class Expressions:
                 return BOOL
             case Constant(value=int() as number):
                 return SIGNED if number < 0 else UNSIGNED
-            case Constant(value=be16() | be32() as number):
+            case Constant(value=be16() | be32() | be64() as number):
                 return NetworkType(number.bits)
             case _:
                 return None
@@ -175,13 +176,22 @@ class Expressions:
         shift = code in (Alu.LSH, Alu.RSH)
         type_ = self.common_int_type(node, left, left if shift else right)
         if type_ == SIGNED and code in (Alu.DIV, Alu.MOD):
-            self._lowering.fail(node, "division of signed numbers is not supported: test for negative ones first")
+            instead = "sdiv" if code == Alu.DIV else "smod"
+            self._lowering.fail(
+                node, f"of signed numbers Python's and C's division differ: write bpf.{instead}(…), which cuts"
+            )
         if type_ == SIGNED and code == Alu.RSH:
             code = Alu.ARSH
         target = self._lowering.value()
         operands = (self.operand(node, left), self.operand(node, right))
         self._lowering.emit(Binary(code, target, *operands, self._lowering.location(node)))
-        return Scalar(target, type_)
+        return Scalar(target, type_, limit_of(code, left, right) if type_ == UNSIGNED else None)
+
+    def plus(self, node: ast.AST, number: Scalar, constant: int) -> Scalar:
+        """A number and a constant."""
+        target = self._lowering.value()
+        self._lowering.emit(Binary(Alu.ADD, target, number.operand, constant, self._lowering.location(node)))
+        return Scalar(target, number.type)
 
     def _check_right_side(self, node: ast.AST, code: Alu, right: Scalar | Constant) -> None:
         if not isinstance(right, Constant):
@@ -295,6 +305,34 @@ class Expressions:
         if isinstance(owner, Elements) and isinstance(index, int):
             return self._lowering.memory.element(node, owner, index)
         self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")
+
+
+def known_limit(value: Scalar | Constant) -> int | None:
+    """The highest that a number can be, where that is known."""
+    if isinstance(value, Scalar):
+        return value.limit
+    return max(int(value.value), 0) if isinstance(value.value, int) else None
+
+
+def limit_of(code: Alu, left: Scalar | Constant, right: Scalar | Constant) -> int | None:
+    """The highest that unsigned arithmetic can give, where that is known."""
+    one, other = known_limit(left), known_limit(right)
+    fixed = int(right.value) if isinstance(right, Constant) else None
+    match code:
+        case Alu.AND:
+            return min((each for each in (one, other) if each is not None), default=None)
+        case Alu.MOD if fixed:
+            return fixed - 1
+        case Alu.RSH if fixed is not None:
+            return (one if one is not None else (1 << 64) - 1) >> fixed
+        case Alu.DIV if fixed:
+            return (one if one is not None else (1 << 64) - 1) // fixed
+        case Alu.ADD if one is not None and other is not None:
+            return one + other if one + other < 1 << 64 else None
+        case Alu.MUL if one is not None and other is not None:
+            return one * other if one * other < 1 << 64 else None
+        case _:
+            return None
 
 
 def _is_method(owner: type, name: str) -> bool:

@@ -15,13 +15,16 @@ from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
 from pybpfasm.compiler.frontend.expressions import Expressions
+from pybpfasm.compiler.frontend.loops import Loops
+from pybpfasm.compiler.frontend.matching import Matching
 from pybpfasm.compiler.frontend.memory import Memory
 from pybpfasm.compiler.frontend.names import NameResolver
+from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.values import Pointer, Value
 from pybpfasm.ir.function import Block, Function
-from pybpfasm.ir.operations import Branch, Goto, Location, Number, Operation, Slot
+from pybpfasm.ir.operations import Branch, Goto, Location, MayGoto, Number, Operation, Slot
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
@@ -65,6 +68,9 @@ class Lowering:
         self.expressions = Expressions(self)
         self.conditions = Conditions(self)
         self.calls = Calls(self)
+        self.numbers = Numbers(self)
+        self.loops = Loops(self)
+        self.matching = Matching(self)
         self.memory = Memory(self)
         self.statements = Statements(self)
         self.frames: list[Frame] = []
@@ -140,6 +146,29 @@ class Lowering:
         arrive_by(yes, branch, on_yes if yes.frame is self.frame else {}, side="yes")
         arrive_by(no, branch, on_no if no.frame is self.frame else {}, side="no")
         self.frame.names = None
+
+    def may_goto(self, node: ast.AST, yes: Junction, no: Junction) -> None:
+        """End the current path as the kernel decides: at `yes` while the program may run on."""
+        end = MayGoto(yes.block, no.block, self.location(node))
+        self.emit(end)
+        arrive_by(yes, end, side="yes")
+        arrive_by(no, end, side="no")
+        self.frame.names = None
+
+    def known(self, name: str) -> "Value | Unknown | None":
+        """What a name means on the current path."""
+        return (self.frame.names or {}).get(name)
+
+    def give(self, name: str, value: Value) -> None:
+        """Let a name mean a value on the current path."""
+        if name.isidentifier():
+            self.frame.assigned.add(name)
+        self.frame.names = {**(self.frame.names or {}), name: value}
+
+    def forget_hidden(self, prefix: str) -> None:
+        """Drop the innermost name that no program has, when what it was for is over."""
+        hidden = f"{prefix}{len(self.frame.loops)}"
+        self.frame.names = {each: value for each, value in (self.frame.names or {}).items() if each != hidden}
 
     def enter(self, junction: Junction) -> None:
         """Go on building at `junction`, knowing what all paths to it agree on."""

@@ -110,6 +110,16 @@ class Memory:
             self._lowering.fail(node, f"index {index} is outside the array's {elements.count} elements")
         return elements.offset + index * elements.width
 
+    def length_of(self, value: Value) -> int | None:
+        """How many elements something has, or None."""
+        match value:
+            case Elements(count=count):
+                return count
+            case Constant(value=str() | bytes() | tuple() | range() as constant):
+                return len(constant)
+            case _:
+                return None
+
     def read(self, place: Place, node: ast.AST) -> Value:
         """The number at a place; a struct stays where it is."""
         if isinstance(place.type, StructType | CharsType):
@@ -213,10 +223,12 @@ class Memory:
                 base = source_base  # type: ignore[assignment]  # of the stack
             case _:
                 self._lowering.fail(value_node, f"{name} is {layout.name}, this is {describe(value)}")
-        width = min(layout.alignment, 8)
-        for at in range(0, layout.size, width):
+        at = 0
+        while at < layout.size:
+            width = _copy_width(offset + at, place.offset + at, layout.size - at)
             loaded = self._load(base, offset + at, width, value_node)
             self._store(place.base, place.offset + at, width, loaded, self._lowering.location(value_node))
+            at += width
 
     def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Number:
         """The operand of a number that is to be stored as `type_`; `name` says where, for the error."""
@@ -246,11 +258,12 @@ class Memory:
     def _number(self, loaded: IrValue, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
         if not isinstance(type_, IntType):
             return Scalar(loaded, type_)
+        limit = None if type_.signed or type_.bits == 64 else (1 << type_.bits) - 1
         if type_.signed and type_.bits < 64:
             extended = self._lowering.value()
             self._lowering.emit(Extend(extended, loaded, type_.bits, True, self._lowering.location(node)))
             loaded = extended
-        return Scalar(loaded, SIGNED if type_.signed else UNSIGNED)
+        return Scalar(loaded, SIGNED if type_.signed else UNSIGNED, limit)
 
     def _untested(self, node: ast.Attribute) -> NoReturn:
         test = f"`if {ast.unparse(node.value)} is None`"
@@ -270,6 +283,11 @@ def _name_place(node: ast.AST) -> ast.AST:
     place = ast.Name(node.attr)
     place.lineno, place.col_offset = node.end_lineno or node.lineno, node.end_col_offset - len(node.attr)
     return place
+
+
+def _copy_width(offset: int, target_offset: int, left: int) -> int:
+    """How many bytes can be copied at once; that a packet may begin anywhere matters to no machine that we run on."""
+    return next(width for width in (8, 4, 2, 1) if width <= left and offset % width == target_offset % width == 0)
 
 
 def _is_socket(annotation: Any) -> bool:

@@ -9,7 +9,7 @@ import attrs
 
 from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Pointer, Scalar, Value
 from pybpfasm.ir.function import Block, Function
-from pybpfasm.ir.operations import Branch, Goto, Number
+from pybpfasm.ir.operations import Branch, Goto, MayGoto, Number
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 
@@ -31,7 +31,7 @@ Names = dict[str, "Value | Unknown"]
 class Edge:
     """A way to a junction: the jump, for a Branch which side of it, and what is known on it."""
 
-    end: Goto | Branch
+    end: Goto | Branch | MayGoto
     side: str
     names: Names
 
@@ -50,7 +50,7 @@ class Junction:
 
 
 def arrive_by(
-    junction: Junction, end: Goto | Branch, extra: Mapping[str, Value | Unknown] | None = None, side: str = ""
+    junction: Junction, end: Goto | Branch | MayGoto, extra: Mapping[str, Value | Unknown] | None = None, side: str = ""
 ) -> None:
     """Note that a path leads to the junction."""
     names = junction.frame.names
@@ -88,13 +88,15 @@ def pass_arguments(function: Function, edges: list[Edge], arguments: list[list[A
         if isinstance(edge.end, Goto):
             edge.end.arguments += operands
             continue
-        between = function.block()
-        target = edge.end.yes if edge.side == "yes" else edge.end.no
-        between.operations.append(Goto(target, edge.end.location, operands))
-        if edge.side == "yes":
-            edge.end.yes = between
-        else:
-            edge.end.no = between
+        _lead_through(function.block(), edge.end, edge.side, operands)
+
+
+def _lead_through(between: Block, end: Branch | MayGoto, side: str, operands: list[Any]) -> None:
+    """Put a block with a Goto between a branch and where one of its sides leads."""
+    names = {"yes": "yes", "no": "no"} if isinstance(end, Branch) else {"yes": "again", "no": "end"}
+    target = getattr(end, names[side])
+    between.operations.append(Goto(target, end.location, operands))
+    setattr(end, names[side], between)
 
 
 def _parameter(function: Function, block: Block, name: str, value: Any) -> Value:
@@ -141,7 +143,8 @@ def _agree(name: str, one: Value | Unknown | None, other: Value | Unknown | None
         return attrs.evolve(one, nullable=one.nullable or other.nullable, kind=_kind(one, other))
     if isinstance(one, Scalar) and isinstance(other, Scalar):
         if one.type == other.type:
-            return one
+            limit = None if one.limit is None or other.limit is None else max(one.limit, other.limit)
+            return attrs.evolve(one, limit=limit)
         hint = f", `{name}: i64 = …`" if {SIGNED, UNSIGNED} == {one.type, other.type} else ""
         return Unknown(f"`{name}` is {one.type} on one path, {other.type} on another: declare it{hint}")
     return Unknown(f"`{name}` has different meanings on different paths: give it one before the paths meet")

@@ -1,13 +1,12 @@
 """Statements to operations."""
 
 import ast
-import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
-from pybpfasm.compiler.frontend.expressions import first_line
+from pybpfasm.compiler.frontend.expressions import first_line, known_limit
 from pybpfasm.compiler.frontend.returns import FromProgram
 from pybpfasm.compiler.frontend.values import (
     Constant,
@@ -22,28 +21,20 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.ir.operations import StackAddress
 from pybpfasm.ir.operations import Value as IrValue
-from pybpfasm.lang.programs import unroll
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
-# A body so often repeated exceeds what the verifier takes.
-MOST_REPETITIONS = 10_000
-
 _INSTEAD = {
-    ast.While: "write `for … in unroll(…)`",
     ast.Try: "a BPF program has no exceptions",
     ast.Raise: "a BPF program has no exceptions: return",
     ast.With: "a BPF program has no context managers",
-    ast.Assert: "test and return",
     ast.Delete: "a map's entry is removed by its delete(key)",
     ast.Global: "state lives in maps",
     ast.Nonlocal: "state lives in maps",
     ast.Import: "import at the top of the file",
     ast.ImportFrom: "import at the top of the file",
     ast.FunctionDef: "define it outside and mark it @inline",
-    ast.Match: "write if and elif",
-    ast.Assign: "assign to one name at a time",
     ast.AnnAssign: "give it its value where it is declared",
     ast.ClassDef: "define it outside",
     ast.AsyncFunctionDef: "a BPF program cannot wait",
@@ -83,14 +74,15 @@ class Statements:
 
     def function(self, source: Source) -> None:
         """A function's body, and the return at its end that Python implies."""
-        self._suite(source.tree.body)
+        self.suite(source.tree.body)
         if self._lowering.reachable:
             frame = self._lowering.frame
             if self._hints(source).get("return") is not type(None):
                 self._lowering.fail(source.tree, f"`{source.tree.name}` can end without a `return`")
             frame.returns.leave(source.tree, None)
 
-    def _suite(self, statements: Iterable[ast.stmt]) -> None:
+    def suite(self, statements: Iterable[ast.stmt]) -> None:
+        """Statements one after the other."""
         ended: ast.stmt | None = None
         for statement in statements:
             if ended is not None:
@@ -111,19 +103,31 @@ class Statements:
                 self._lowering.frame.returns.leave(node, node.value)
             case ast.If():
                 self._if(node)
+            case ast.Assign(targets=[ast.Tuple() as target]):
+                self._assign_several(target, node.value)
             case ast.Assign(targets=[target]):
                 self._assign(target, node.value)
+            case ast.Assign():
+                self._assign_to_all(node)
             case ast.AnnAssign(value=ast.expr() as value, target=target):
                 self._assign(target, value, self._declared(node.annotation))
             case ast.AugAssign():
                 self._augmented(node)
             case ast.For():
-                self._for(node)
+                self._lowering.loops.compile_for(node)
+            case ast.While():
+                self._lowering.loops.compile_while(node)
+            case ast.Match():
+                self._lowering.matching.compile(node)
+            case ast.Assert():
+                self._assert(node)
             case ast.Break() | ast.Continue():
                 loop = self._lowering.frame.loops[-1]
                 self._lowering.goto(loop.end if isinstance(node, ast.Break) else loop.following, node)
-            case ast.Expr(value=ast.Yield() | ast.YieldFrom() | ast.Await() | ast.NamedExpr() as expression):
+            case ast.Expr(value=ast.Yield() | ast.YieldFrom() | ast.Await() as expression):
                 self._lowering.expressions.value(expression)  # refuses it, with what to write instead
+            case ast.Expr(value=ast.NamedExpr() as expression):
+                self._lowering.expressions.value(expression)
             case ast.Expr():
                 self._lowering.fail(node, "this has no effect: assign it or remove it")
             case _:
@@ -137,51 +141,15 @@ class Statements:
         for junction, body in ((yes, node.body), (no, node.orelse)):
             lowering.enter(junction)
             if lowering.reachable:
-                self._suite(body)
+                self.suite(body)
             lowering.goto(end, node)
         lowering.enter(end)
 
-    def _for(self, node: ast.For) -> None:
-        from pybpfasm.compiler.frontend.lowering import Loop
-
-        lowering = self._lowering
-        if not isinstance(node.target, ast.Name) or node.orelse:
-            lowering.fail(node, "a loop is written `for name in unroll(…):`, without `else`")
-        name = node.target.id
-        end = lowering.junction()
-        for constant in self._repetitions(node.iter):
-            following = lowering.junction()
-            names = lowering.frame.names
-            assert names is not None  # noqa: S101 - the loop ends as soon as it cannot be reached
-            lowering.frame.names = {**names, name: Constant(constant)}
-            lowering.frame.loops.append(Loop(following, end))
-            self._suite(node.body)
-            lowering.frame.loops.pop()
-            lowering.goto(following, node)
-            lowering.enter(following)
-            if not lowering.reachable:
-                break
-        lowering.goto(end, node)
-        lowering.enter(end)
-
-    def _repetitions(self, node: ast.expr) -> list[Any]:
-        lowering = self._lowering
-        if isinstance(node, ast.Call) and len(node.args) >= 1 and not node.keywords:
-            callee = lowering.expressions.value(node.func)
-            arguments = [lowering.expressions.constant(argument) for argument in node.args]
-            if isinstance(callee, Constant) and callee.value in (unroll, range):
-                try:
-                    constants = list(itertools.islice(callee.value(*arguments), MOST_REPETITIONS + 1))
-                except (TypeError, ValueError) as error:
-                    lowering.fail(node, f"this cannot be unrolled: {error}")
-                if len(constants) > MOST_REPETITIONS:
-                    lowering.fail(node, f"a loop is unrolled at most {MOST_REPETITIONS} times")
-                return constants
-        lowering.fail(node, "a loop repeats constants: write `for name in unroll(…)` or `range(…)` with constants")
-
     def _assign(self, target: ast.expr, value_node: ast.expr, declared: Expected | None = None) -> None:
+        self._give(target, value_node, self._lowering.expressions.value(value_node), declared)
+
+    def _give(self, target: ast.expr, value_node: ast.expr, value: Value, declared: Expected | None = None) -> None:
         lowering = self._lowering
-        value = lowering.expressions.value(value_node)
         match target:
             case ast.Name():
                 self._bind(target, value_node, value, declared)
@@ -191,6 +159,45 @@ class Statements:
                 self._assign_element(target, value_node, value)
             case _:
                 lowering.fail(target, "assign to a name or to a field")
+
+    def _assign_several(self, targets: ast.Tuple, value_node: ast.expr) -> None:
+        """`a, b = x, y`: all values are evaluated before the first is assigned."""
+        if not isinstance(value_node, ast.Tuple) or len(value_node.elts) != len(targets.elts):
+            self._lowering.fail(value_node, f"{len(targets.elts)} values are wanted here, joined by commas")
+        values = [(node, self._lowering.expressions.value(node)) for node in value_node.elts]
+        for target, (node, value) in zip(targets.elts, values, strict=True):
+            self._give(target, node, value)
+
+    def _assign_to_all(self, node: ast.Assign) -> None:
+        """`a = b = x`."""
+        value = self._lowering.expressions.value(node.value)
+        for target in node.targets:
+            self._give(target, node.value, value)
+
+    def _assert(self, node: ast.Assert) -> None:
+        """Decided when the program is compiled."""
+        lowering = self._lowering
+        value = lowering.expressions.value(node.test)
+        if not isinstance(value, Constant):
+            lowering.fail(
+                node.test, "assert is for what is known when the program is compiled: test it with `if`, and return"
+            )
+        if not value.value:
+            message = "" if node.msg is None else f": {lowering.expressions.constant(node.msg)}"
+            lowering.fail(node, f"this assertion does not hold{message}")
+
+    def named(self, target: ast.expr, value_node: ast.expr) -> Value:
+        """`(name := value)`: the value that the name has then."""
+        assert isinstance(target, ast.Name)  # noqa: S101 - Python allows nothing else
+        self._bind(target, value_node, self._lowering.expressions.value(value_node))
+        return self._lowering.names.resolve(target)
+
+    def as_scalar(self, node: ast.AST, value: Constant) -> Value:
+        """A constant as a number of the program's, or as it is if it is none."""
+        if known_operand(value) is None:
+            return value
+        operand = self._lowering.expressions.operand(node, value)
+        return Scalar(operand, self._lowering.expressions.scalar_type(value))
 
     def _assign_element(self, target: ast.Subscript, value_node: ast.AST, value: Value) -> None:
         lowering = self._lowering
@@ -260,7 +267,8 @@ class Statements:
         operand = lowering.expressions.operand(node, value)
         if isinstance(operand, IrValue) and operand.name is None:
             operand.name = target.id
-        return Scalar(operand, lowering.expressions.scalar_type(value))
+        limit = known_limit(value)
+        return Scalar(operand, lowering.expressions.scalar_type(value), limit)
 
     def _declared(self, annotation: ast.expr) -> Expected:
         try:

@@ -7,7 +7,7 @@ import attrs
 from pybpfasm.ir.operations import Base, Number
 from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
-from pybpfasm.lang.types import CharsType, IntType, NetworkType, StructType, be16, be32
+from pybpfasm.lang.types import CharsType, IntType, NetworkType, StructType, be16, be32, be64
 
 # The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
 UNSIGNED = IntType(64)
@@ -37,10 +37,14 @@ class Constant:
 
 @attrs.frozen
 class Scalar:
-    """A number. A network-order number has its bytes in memory order, the upper bits are zero."""
+    """A number. A network-order number has its bytes in memory order, the upper bits are zero.
+
+    `limit` is the highest that an unsigned one can be, where that is known.
+    """
 
     operand: Number
     type: ScalarType
+    limit: int | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -100,7 +104,7 @@ def describe(value: Value) -> str:
             return "bool"
         case Constant(value=int()):
             return "int"
-        case Constant(value=be16() | be32() as constant):
+        case Constant(value=be16() | be32() | be64() as constant):
             return type(constant).__name__
         case Constant(value=constant):
             return getattr(constant, "__name__", None) or type(constant).__name__
@@ -118,7 +122,7 @@ def describe(value: Value) -> str:
             return f"method {name}"
 
 
-def network_operand(value: be16 | be32) -> int:
+def network_operand(value: be16 | be32 | be64) -> int:
     """A network-order constant as a register holds it: its bytes in memory order, on a little-endian machine."""
     return int.from_bytes(value.packed, "little")
 
@@ -130,7 +134,7 @@ def known_operand(value: Value) -> Number | None:
             return operand
         case Constant(value=bool() | int() as number):
             return int(number)
-        case Constant(value=be16() | be32() as number):
+        case Constant(value=be16() | be32() | be64() as number):
             return network_operand(number)
         case _:
             return None

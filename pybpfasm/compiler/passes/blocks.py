@@ -78,10 +78,10 @@ def _decided(
     match target.operations[0]:
         case Branch() as branch:
             left, right = given.get(branch.left, branch.left), given.get(branch.right, branch.right)
-            outcome = _outcome(branch, left, right, block, leading)
-            if outcome is None:
+            taken = outcome(branch, left, right, block, leading)
+            if taken is None:
                 return None
-            return Goto(branch.yes if outcome else branch.no, branch.location)
+            return Goto(branch.yes if taken else branch.no, branch.location)
         case Goto(block=further, arguments=arguments) if further is not target:
             return Goto(further, goto.location, [_given(given, each) for each in arguments])
         case Return(value=value, location=location) if target.parameters:
@@ -95,7 +95,8 @@ def _given(given: dict[Any, Any], argument: Any) -> Any:
     return given.get(argument, argument) if isinstance(argument, Value) else argument
 
 
-def _outcome(branch: Branch, left: Any, right: Any, block: Block, leading: dict[Block, list[Block]]) -> bool | None:
+def outcome(branch: Branch, left: Any, right: Any, block: Block, leading: dict[Block, list[Block]]) -> bool | None:
+    """Whether a branch is taken on the way from a block, as far as that is known there."""
     if isinstance(left, int) and isinstance(right, int):
         return compare(branch.code, left, right, branch.bits)
     if not isinstance(right, int) or not isinstance(left, Value) or branch.code not in (Jump.JEQ, Jump.JNE):

@@ -4,18 +4,20 @@ from collections.abc import Callable
 
 from pybpfasm.compiler.passes.blocks import shorten
 from pybpfasm.compiler.passes.dead import remove_dead
+from pybpfasm.compiler.passes.decide import decide
 from pybpfasm.compiler.passes.fold import fold
 from pybpfasm.compiler.passes.loads import reuse_loads
 from pybpfasm.compiler.passes.returns import share_returns
 from pybpfasm.compiler.passes.stores import merge_stores
 from pybpfasm.ir.function import Function
+from pybpfasm.ir.operations import Value
 
 # What one round uncovers the next one uses; a third has not been seen to find anything.
 _ROUNDS = 2
 
 
-def simplify(function: Function, check: Callable[[Function], None] | None = None) -> None:
-    """Run them; `check` is called behind each."""
+def simplify(function: Function, check: Callable[[Function], None] | None = None) -> dict[Value, int]:
+    """Run them, `check` behind each; how many low bits of each value may be set, where that is fewer than 64."""
 
     def checked() -> None:
         if check is not None:
@@ -23,6 +25,10 @@ def simplify(function: Function, check: Callable[[Function], None] | None = None
 
     for _ in range(_ROUNDS):
         fold(function)
+        checked()
+        shorten(function)
+        checked()
+        decide(function)
         checked()
         shorten(function)
         checked()
@@ -39,3 +45,4 @@ def simplify(function: Function, check: Callable[[Function], None] | None = None
     share_returns(function)
     shorten(function)
     checked()
+    return bits

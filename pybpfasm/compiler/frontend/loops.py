@@ -1,0 +1,313 @@
+"""Loops. Those over `unroll` are repeated code; all others go around.
+
+A loop that goes around begins with a block whose parameters are the names that its body assigns. Their types are what
+they are where the loop begins.
+
+    i = 0                                    goto block1(0)
+    while i < n:                             block1(%2):
+        i += 1                                   if jlt %2, %1 goto block2 else block3
+                                             block2:
+                                                 %3 = add %2, 1
+                                                 goto block1(%3)
+
+A loop over `range` tests before it begins, unless it is known to, and at its end: a jump less each time.
+"""
+
+import ast
+import builtins
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pybpfasm.compiler.frontend.paths import Junction, Unknown, type_of, with_operand
+from pybpfasm.compiler.frontend.values import (
+    SIGNED,
+    UNSIGNED,
+    Constant,
+    Place,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+)
+from pybpfasm.compiler.passes.arithmetic import compare
+from pybpfasm.ir.operations import Goto, Number
+from pybpfasm.isa import Jump
+from pybpfasm.lang.numbers import can_loop
+from pybpfasm.lang.programs import unroll
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.frontend.lowering import Lowering
+
+# A body so often repeated exceeds what the verifier takes.
+MOST_REPETITIONS = 10_000
+
+# More rounds than that the verifier does not follow (BPF_COMPLEXITY_LIMIT_INSNS is a million instructions).
+MOST_ROUNDS = 1 << 20
+
+# The counter of a `for`, which the body cannot assign; no program has such a name.
+_COUNTER = "<counter>"
+
+
+class Loops:
+    """Compiles loops."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def compile_for(self, node: ast.For) -> None:
+        """`for name in unroll(…)` or `range(…)`."""
+        lowering = self._lowering
+        if not isinstance(node.target, ast.Name):
+            lowering.fail(node.target, "a loop has one name: `for name in range(…):`")
+        iterated = node.iter
+        if isinstance(iterated, ast.Call) and iterated.args and not iterated.keywords:
+            callee = lowering.expressions.value(iterated.func)
+            if isinstance(callee, Constant) and callee.value is unroll:
+                self._repeat(node, node.target.id, iterated)
+                return
+            if isinstance(callee, Constant) and callee.value is builtins.range:
+                self._count(node, node.target.id, iterated)
+                return
+        reason = "a loop counts or repeats constants: write `for name in range(…)`, or `unroll(…)` with constants"
+        lowering.fail(iterated, reason)
+
+    def compile_while(self, node: ast.While) -> None:
+        """`while condition:`."""
+        lowering = self._lowering
+        if isinstance(node.test, ast.Constant) and node.test.value and not _ways_out(node):
+            lowering.fail(node, "this loop never ends: leave it by `break` or `return`")
+        head = self._begin(node, {})
+        exhausted, end, body, again = (lowering.junction() for _ in range(4))
+        lowering.conditions.branch(node.test, body, exhausted)
+        lowering.enter(body)
+        if lowering.reachable:
+            self._body(node, again, end)
+            if lowering.reachable:
+                self._go_back(node, head)
+        self._finish(node, exhausted, end)
+
+    def may_go_on(self, node: ast.Call, yes: Junction, no: Junction) -> bool:
+        """Compile a call of `can_loop` as a branch; False if it is no such call."""
+        lowering = self._lowering
+        callee = lowering.expressions.value(node.func)
+        if not isinstance(callee, Constant) or callee.value is not can_loop:
+            return False
+        if node.args or node.keywords:
+            lowering.fail(node, "can_loop() takes nothing")
+        if not lowering.target.may_goto:
+            lowering.fail(
+                node, f"can_loop() needs Linux 6.9, this is compiled for {lowering.target.name}: give the loop a bound"
+            )
+        lowering.may_goto(node, yes, no)
+        return True
+
+    def _repeat(self, node: ast.For, name: str, iterated: ast.Call) -> None:
+        from pybpfasm.compiler.frontend.lowering import Loop
+
+        lowering = self._lowering
+        end, exhausted = lowering.junction(), lowering.junction()
+        for constant in self._repetitions(iterated):
+            following = lowering.junction()
+            names = lowering.frame.names
+            assert names is not None  # noqa: S101 - the loop ends as soon as it cannot be reached
+            lowering.frame.names = {**names, name: Constant(constant)}
+            lowering.frame.loops.append(Loop(following, end))
+            lowering.statements.suite(node.body)
+            lowering.frame.loops.pop()
+            lowering.goto(following, node)
+            lowering.enter(following)
+            if not lowering.reachable:
+                break
+        lowering.goto(exhausted, node)
+        self._finish(node, exhausted, end)
+
+    def _repetitions(self, iterated: ast.Call) -> list[Any]:
+        lowering = self._lowering
+        arguments = [lowering.expressions.constant(argument) for argument in iterated.args]
+        try:
+            constants = list(itertools.islice(unroll(*arguments), MOST_REPETITIONS + 1))
+        except (TypeError, ValueError) as error:
+            lowering.fail(iterated, f"this cannot be unrolled: {error}")
+        if len(constants) > MOST_REPETITIONS:
+            lowering.fail(iterated, f"a loop is unrolled at most {MOST_REPETITIONS} times")
+        return constants
+
+    def _count(self, node: ast.For, name: str, iterated: ast.Call) -> None:
+        lowering = self._lowering
+        start, stop, step = self._bounds(iterated)
+        type_ = self._counting_type(iterated, start, stop, step)
+        counter = f"{_COUNTER}{len(lowering.frame.loops)}"
+        first = Scalar(lowering.expressions.operand(iterated, start), type_)
+        last = lowering.expressions.operand(iterated, stop)
+        code = _goes_on(type_ == SIGNED, step)
+        exhausted, end, again = (lowering.junction() for _ in range(3))
+        if not (isinstance(first.operand, int) and isinstance(last, int)):
+            begun = lowering.junction()
+            lowering.branch(iterated, code, first.operand, last, begun, exhausted)
+            lowering.enter(begun)
+        elif not compare(code, first.operand, last, 64):
+            lowering.goto(exhausted, node)
+        if lowering.reachable:
+            head = self._begin(node, {counter: first})
+            current = lowering.known(counter)
+            assert isinstance(current, Scalar)  # noqa: S101 - _begin made it one
+            limit = _highest(start, stop, step) if type_ == UNSIGNED else None
+            lowering.give(name, Scalar(current.operand, type_, limit))
+            self._body(node, again, end)
+            if lowering.reachable:
+                following = lowering.expressions.plus(node, current, step)
+                lowering.give(counter, following)
+                back = lowering.junction()
+                lowering.branch(iterated, code, following.operand, last, back, exhausted)
+                lowering.enter(back)
+                self._go_back(node, head)
+        self._finish(node, exhausted, end)
+
+    def _bounds(self, iterated: ast.Call) -> tuple[Scalar | Constant, Scalar | Constant, int]:
+        lowering = self._lowering
+        if len(iterated.args) > 3:
+            lowering.fail(iterated, "range() takes a start, a stop and a step")
+        step = lowering.expressions.constant(iterated.args[2]) if len(iterated.args) == 3 else 1
+        if not isinstance(step, int) or step == 0:
+            lowering.fail(iterated.args[2], "the step is a constant other than 0")
+        numbers = [lowering.expressions.number(each) for each in iterated.args[:2]]
+        start, stop = (Constant(0), numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+        farthest, node = (stop, iterated.args[len(numbers) - 1]) if step > 0 else (start, iterated.args[0])
+        limit = farthest.limit if isinstance(farthest, Scalar) else int(farthest.value)
+        if limit is None or limit > MOST_ROUNDS:
+            if isinstance(farthest, Constant):
+                lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+            lowering.fail(node, "how far this goes is not known: bound it, as by min(…, 64) or `& 63`")
+        return start, stop, int(step)
+
+    def _counting_type(self, node: ast.AST, start: Scalar | Constant, stop: Scalar | Constant, step: int) -> Any:
+        expressions = self._lowering.expressions
+        type_ = expressions.common_int_type(node, start, stop)
+        constants = [int(each.value) for each in (start, stop) if isinstance(each, Constant)]
+        below = step < 0 or any(each < 0 for each in constants)
+        return (
+            SIGNED
+            if below
+            and all(
+                isinstance(each, Constant) or each.limit is not None or each.type == SIGNED for each in (start, stop)
+            )
+            else type_
+        )
+
+    def _begin(self, node: ast.For | ast.While, hidden: dict[str, Scalar]) -> "Head":
+        """Start the block that the loop comes back to; what the body assigns are its parameters."""
+        lowering = self._lowering
+        names = lowering.frame.names
+        assert names is not None  # noqa: S101 - we are building here
+        lowering.frame.names = names = {**names, **hidden}
+        block = lowering.function.block()
+        carried: dict[str, Value] = {}
+        arguments: list[Number] = []
+        for name in (*hidden, *assigned_in(node)):
+            value = names.get(name)
+            if isinstance(value, Constant):
+                value = lowering.statements.as_scalar(node, value)
+            if isinstance(value, Scalar | Pointer):
+                parameter = lowering.function.value(type_of(value), name if name.isidentifier() else None)
+                block.parameters.append(parameter)
+                arguments.append(value.operand)
+                begun = with_operand(value, parameter)
+                carried[name] = attrs.evolve(begun, limit=None) if isinstance(begun, Scalar) else begun
+        lowering.emit(Goto(block, lowering.location(node), list(arguments)))
+        lowering.block = block
+        lowering.frame.names = {**names, **carried}
+        return Head(block, carried)
+
+    def _body(self, node: ast.For | ast.While, again: Junction, end: Junction) -> None:
+        """The body, up to where its end and each `continue` meet."""
+        from pybpfasm.compiler.frontend.lowering import Loop
+
+        lowering = self._lowering
+        lowering.frame.loops.append(Loop(again, end))
+        lowering.statements.suite(node.body)
+        lowering.frame.loops.pop()
+        lowering.goto(again, node)
+        lowering.enter(again)
+
+    def _go_back(self, node: ast.AST, head: "Head") -> None:
+        lowering = self._lowering
+        arguments = [self._comes_around(node, name, value) for name, value in head.carried.items()]
+        lowering.emit(Goto(head.block, lowering.location(node), list(arguments)))
+        lowering.frame.names = None
+
+    def _comes_around(self, node: ast.AST, name: str, begun: Value) -> Number:
+        lowering = self._lowering
+        names = lowering.frame.names
+        assert names is not None  # noqa: S101 - the caller has looked
+        value = names[name]
+        if isinstance(value, Unknown):
+            lowering.fail(node, value.reason)
+        if isinstance(begun, Scalar) and isinstance(value, Scalar) and begun.type == value.type:
+            return value.operand
+        if isinstance(begun, Pointer) and isinstance(value, Pointer) and begun.target == value.target:
+            if value.nullable and not begun.nullable:
+                lowering.fail(
+                    node, f"`{name}` may be None when the loop comes around, but not where it begins: test it"
+                )
+            return value.operand
+        hint = f": declare it, `{name}: i64 = …`" if isinstance(begun, Scalar) and isinstance(value, Scalar) else ""
+        lowering.fail(
+            node, f"`{name}` is {_told(begun)} where the loop begins, {_told(value)} when it comes around{hint}"
+        )
+
+    def _finish(self, node: ast.For | ast.While, exhausted: Junction, end: Junction) -> None:
+        """`else`, and where the loop goes on to."""
+        lowering = self._lowering
+        lowering.enter(exhausted)
+        if lowering.reachable:
+            lowering.forget_hidden(_COUNTER)
+            lowering.statements.suite(node.orelse)
+        lowering.goto(end, node)
+        lowering.enter(end)
+        if lowering.reachable:
+            lowering.forget_hidden(_COUNTER)
+
+
+class Head:
+    """The block that a loop comes back to, and the names that are its parameters."""
+
+    def __init__(self, block: Any, carried: dict[str, Value]) -> None:
+        self.block = block
+        self.carried = carried
+
+
+def assigned_in(node: ast.For | ast.While) -> list[str]:
+    """The names that a loop's body, or its condition, assigns, in the order of the source."""
+    found: dict[str, None] = {}
+    parts: list[ast.AST] = [*node.body, *([node.test] if isinstance(node, ast.While) else [])]
+    for part in parts:
+        for each in ast.walk(part):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                found[each.id] = None
+    return list(found)
+
+
+def _ways_out(node: ast.While) -> bool:
+    """Whether something in the body may end the loop."""
+    return any(isinstance(each, ast.Break | ast.Return) for part in node.body for each in ast.walk(part))
+
+
+def _goes_on(is_signed: bool, step: int) -> Jump:
+    if step > 0:
+        return Jump.JSLT if is_signed else Jump.JLT
+    return Jump.JSGT if is_signed else Jump.JGT
+
+
+def _highest(start: Scalar | Constant, stop: Scalar | Constant, step: int) -> int | None:
+    """The highest that the counter can be in the body."""
+    farthest = stop if step > 0 else start
+    limit = farthest.limit if isinstance(farthest, Scalar) else int(farthest.value)
+    return None if limit is None else max(limit - (step > 0), 0)
+
+
+def _told(value: Value) -> str:
+    if isinstance(value, Place):
+        return "another struct"
+    return str(value.type) if isinstance(value, Scalar) else describe(value)
