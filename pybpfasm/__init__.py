@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
     from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
     from pybpfasm.lang.types import (
-        CharsType,
+        Bits,
+        Length,
         Struct,
+        Union,
         be16,
         be32,
         be64,
@@ -56,7 +58,7 @@ if not TYPE_CHECKING:
                 SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
             "lang.programs": "Program connect4 connect6 getsockopt inline sk_msg sock_ops unroll",
-            "lang.types": """CharsType Struct be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
+            "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
     )
@@ -67,8 +69,9 @@ __all__ = [
     "BPF_F_NO_PREALLOC",
     "BPF_NOEXIST",
     "Array",
-    "CharsType",
+    "Bits",
     "HashMap",
+    "Length",
     "PerCpuArray",
     "Program",
     "SkMsg",
@@ -79,6 +82,7 @@ __all__ = [
     "SockOps",
     "Sockopt",
     "Struct",
+    "Union",
     "be16",
     "be32",
     "be64",

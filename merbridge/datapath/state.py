@@ -5,13 +5,13 @@ It lies in pinned maps too, so `status` answers also when no agent runs.
 
 from typing import Annotated
 
-from pybpfasm import BPF_F_NO_PREALLOC, CharsType, HashMap, Struct, be32, u32, u64
+from pybpfasm import BPF_F_NO_PREALLOC, HashMap, Length, Struct, be32, u32, u64
 
 _UID, _SHORT, _LONG = 40, 64, 256
 
-Uid = Annotated[bytes, CharsType(_UID)]
-ShortText = Annotated[bytes, CharsType(_SHORT)]
-LongText = Annotated[bytes, CharsType(_LONG)]
+Uid = Annotated[bytes, Length(_UID)]
+ShortText = Annotated[bytes, Length(_SHORT)]
+LongText = Annotated[bytes, Length(_LONG)]
 
 
 class PodKey(Struct):

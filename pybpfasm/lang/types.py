@@ -5,57 +5,74 @@ They serve three readers alike: the type checker, the compiler, and Python code 
 
 import ipaddress
 import operator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, dataclass_transform, final, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Self,
+    dataclass_transform,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-import attrs
+from pybpfasm.lang.layout import (
+    ArrayType,
+    Bits,
+    Declared,
+    Field,
+    IntType,
+    LayoutError,
+    Length,
+    NetworkType,
+    StructType,
+    TextType,
+    ValueType,
+    btf_type,
+    lay_out,
+)
 
-from pybpfasm import btf
-from pybpfasm.errors import BpfError
-
-
-class LayoutError(BpfError, TypeError):
-    """A struct or a map that is declared with something that has no layout, or a value that does not fit it."""
-
-
-@attrs.frozen
-class IntType:
-    """An integer of `bits` bits in host byte order."""
-
-    bits: int
-    signed: bool = False
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        return self.bits // 8
-
-    def __str__(self) -> str:
-        return f"{'i' if self.signed else 'u'}{self.bits}"
-
-
-@attrs.frozen
-class CharsType:
-    """`size` bytes of text, filled up with zero bytes."""
-
-    size: int
-
-    def __str__(self) -> str:
-        return f"char[{self.size}]"
-
-
-@attrs.frozen
-class NetworkType:
-    """An integer of `bits` bits in network byte order."""
-
-    bits: int
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        return self.bits // 8
-
-    def __str__(self) -> str:
-        return f"be{self.bits}"
+__all__ = [
+    "ArrayType",
+    "Bits",
+    "Field",
+    "IntType",
+    "LayoutError",
+    "Length",
+    "NetworkType",
+    "Record",
+    "Struct",
+    "StructType",
+    "TextType",
+    "Union",
+    "ValueType",
+    "be16",
+    "be32",
+    "be64",
+    "btf_type",
+    "htonl",
+    "htonll",
+    "htons",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "ip4",
+    "is_record",
+    "limits_of",
+    "ntohl",
+    "ntohll",
+    "ntohs",
+    "pack",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "unpack",
+    "value_type",
+]
 
 
 u8 = Annotated[int, IntType(8)]
@@ -151,98 +168,51 @@ def ip4(address: str | ipaddress.IPv4Address) -> be32:
     return be32(ipaddress.IPv4Address(address).packed)
 
 
-@attrs.frozen
-class StructType:
-    """A struct's layout, as C lays it out: natural alignment, padding is always zero."""
-
-    name: str
-    size: int
-    alignment: int
-    fields: tuple["Field", ...] = attrs.field(repr=False)
-
-    def field(self, name: str) -> "Field | None":
-        """The field called `name`, if there is one."""
-        return next((field for field in self.fields if field.name == name), None)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@attrs.frozen
-class Field:
-    """A struct's field, `offset` bytes from its start."""
-
-    name: str
-    type: "ValueType"
-    offset: int
-    default: Any = None
-    required: bool = True
-
-
-ValueType = IntType | NetworkType | CharsType | StructType
-
-
 def value_type(annotation: Any) -> ValueType:
-    """What an annotation says: an integer, a network-order integer, text, or a struct.
+    """What an annotation says: a number, a number in network order, text, an array, a struct or a union.
 
     Raises `LayoutError` for an annotation without a layout.
     """
     for extra in getattr(annotation, "__metadata__", ()):
-        if isinstance(extra, IntType | CharsType):
+        if isinstance(extra, IntType):
             return extra
+        if isinstance(extra, Length):
+            return _sequence_type(annotation.__origin__, extra.count)
     if isinstance(annotation, type) and issubclass(annotation, _NetworkInteger):
         return NetworkType(annotation.bits)
-    if isinstance(annotation, type) and issubclass(annotation, Struct) and annotation is not Struct:
-        return annotation.__layout__
-    hint = ": write u8, u16, u32 or u64" if annotation is int else ""
-    raise LayoutError(f"{annotation!r} has no layout{hint}")
+    if is_record(annotation):
+        return annotation.__layout__  # type: ignore[no-any-return]  # what records have
+    raise LayoutError(f"{annotation!r} has no layout{_hint(annotation)}")
 
 
-def _alignment(type_: ValueType) -> int:
-    if isinstance(type_, StructType):
-        return type_.alignment
-    return 1 if isinstance(type_, CharsType) else type_.size
+def _sequence_type(annotation: Any, count: int) -> ValueType:
+    if annotation is bytes:
+        return TextType(count)
+    if get_origin(annotation) is list:
+        return ArrayType(value_type(get_args(annotation)[0]), count)
+    raise LayoutError(f"Length goes with bytes and list[…], not with {annotation!r}")
 
 
-def _aligned(offset: int, alignment: int) -> int:
-    return -(-offset // alignment) * alignment
+def _hint(annotation: Any) -> str:
+    if annotation is int:
+        return ": write u8, u16, u32 or u64"
+    if annotation is bytes or get_origin(annotation) is list:
+        return ": say how long it is, Annotated[…, Length(16)]"
+    return ""
 
 
-@dataclass_transform(kw_only_default=True)
-class Struct:
-    """Base of structs: `class Stat(Struct): connects: u64`.
+def is_record(annotation: Any) -> bool:
+    """Whether an object is a struct's or a union's class."""
+    return isinstance(annotation, type) and issubclass(annotation, Record) and "__layout__" in vars(annotation)
 
-    The annotations give the layout. An instance is made with keywords, all of them but those with a default;
-    `bytes(x)` packs it and `from_bytes` unpacks it, host byte order except for be16 and be32.
-    """
+
+class Record:
+    """What structs and unions have in common: a layout, packing and unpacking."""
 
     __layout__: ClassVar[StructType]
 
-    def __init_subclass__(cls) -> None:
-        hints = get_type_hints(cls, include_extras=True)
-        fields: list[Field] = []
-        offset, alignment = 0, 1
-        for name, annotation in hints.items():
-            if name == "__layout__":
-                continue
-            try:
-                type_ = value_type(annotation)
-            except LayoutError as error:
-                raise LayoutError(f"{cls.__name__}.{name}: {error}") from None
-            offset = _aligned(offset, _alignment(type_))
-            default = getattr(cls, name, None)
-            fields.append(Field(name, type_, offset, default, required=default is None))
-            offset += type_.size
-            alignment = max(alignment, _alignment(type_))
-        cls.__layout__ = StructType(cls.__name__, _aligned(offset, alignment), alignment, tuple(fields))
-
     def __init__(self, **values: Any) -> None:
-        for field in self.__layout__.fields:
-            if field.name not in values and field.required:
-                raise LayoutError(f"{type(self).__name__} lacks {field.name}")
-            setattr(self, field.name, values.pop(field.name, field.default))
-        if values:
-            raise LayoutError(f"{type(self).__name__} has no {', '.join(sorted(values))}")
+        raise LayoutError(f"{type(self).__name__} is no struct: derive from Struct or Union")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -250,21 +220,18 @@ class Struct:
         layout = cls.__layout__
         if len(data) != layout.size:
             raise LayoutError(f"{layout.name} takes {layout.size} bytes, not {len(data)}")
-        hints = get_type_hints(cls, include_extras=True)
-        return cls(
-            **{
-                field.name: unpack(hints[field.name], data[field.offset : field.offset + field.type.size])
-                for field in layout.fields
-            }
-        )
+        return cls._from_fields({field.name: _unpack_field(field, data) for field in layout.fields}, data)
+
+    @classmethod
+    def _from_fields(cls, values: dict[str, Any], data: bytes) -> Self:
+        del data
+        return cls(**values)
 
     def __bytes__(self) -> bytes:
-        hints = get_type_hints(type(self), include_extras=True)
-        packed = bytearray(self.__layout__.size)
+        packed = 0
         for field in self.__layout__.fields:
-            data = pack(hints[field.name], getattr(self, field.name))
-            packed[field.offset : field.offset + field.type.size] = data
-        return bytes(packed)
+            packed |= _pack_field(field, getattr(self, field.name))
+        return packed.to_bytes(self.__layout__.size, "little")
 
     if not TYPE_CHECKING:
 
@@ -279,6 +246,105 @@ class Struct:
         return f"{type(self).__name__}({fields})"
 
 
+@dataclass_transform(kw_only_default=True)
+class Struct(Record):
+    """Base of structs: `class Stat(Struct): connects: u64`.
+
+    The annotations give the layout. An instance is made with keywords, all of them but those with a default;
+    `bytes(x)` packs it and `from_bytes` unpacks it, host byte order except for be16, be32 and be64. With `packed=True`
+    there is no padding, with `align=64` an address is a multiple of that.
+    """
+
+    def __init_subclass__(cls, *, packed: bool = False, align: int | None = None) -> None:
+        cls.__layout__ = lay_out(cls.__name__, _declared(cls), packed=packed, align=align)
+
+    def __init__(self, **values: Any) -> None:
+        for field in self.__layout__.fields:
+            if field.name not in values and field.required:
+                raise LayoutError(f"{type(self).__name__} lacks {field.name}")
+            setattr(self, field.name, values.pop(field.name, field.default))
+        if values:
+            raise LayoutError(f"{type(self).__name__} has no {', '.join(sorted(values))}")
+
+
+class Union(Record):
+    """Base of unions: `class Address(Union): ip4: be32; words: Annotated[list[u32], Length(4)]`.
+
+    The fields share their bytes. An instance is made with one of them, by its name; the rest of the bytes is zero.
+    """
+
+    def __init_subclass__(cls) -> None:
+        cls.__layout__ = lay_out(cls.__name__, _declared(cls), union=True)
+
+    def __init__(self, **values: Any) -> None:
+        if len(values) != 1:
+            raise LayoutError(f"{type(self).__name__} is made with exactly one of its fields")
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def _from_fields(cls, values: dict[str, Any], data: bytes) -> Self:
+        made = cls.__new__(cls)
+        made.__dict__.update(values, _data=data)
+        return made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = self.__layout__.field(name)
+        if field is None:
+            raise LayoutError(f"{type(self).__name__} has no {name}")
+        kept = int.from_bytes(self.__dict__.get("_data", b""), "little") & ~(_mask(field) << field.offset * 8)
+        data = (kept | _pack_field(field, value)).to_bytes(self.__layout__.size, "little")
+        self.__dict__.update({each.name: _unpack_field(each, data) for each in self.__layout__.fields}, _data=data)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.__dict__["_data"])
+
+
+def _declared(cls: type[Record]) -> list[Declared]:
+    """The fields of a class, in their order."""
+    found: list[Declared] = []
+    for name, annotation in get_type_hints(cls, include_extras=True).items():
+        if name == "__layout__":
+            continue
+        try:
+            type_ = value_type(annotation)
+        except LayoutError as error:
+            raise LayoutError(f"{cls.__name__}.{name}: {error}") from None
+        bits = next((each.count for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Bits)), None)
+        found.append(Declared(name, type_, bits, getattr(cls, name, None), annotation))
+    return found
+
+
+def _mask(field: Field) -> int:
+    """The bits of a field, counted from the lowest of the byte at its offset."""
+    return (1 << field.type.size * 8) - 1 if field.bits is None else ((1 << field.bits) - 1) << field.shift
+
+
+def _pack_field(field: Field, value: Any) -> int:
+    """The field's bits, where the whole struct is one number."""
+    if field.bits is None:
+        return int.from_bytes(pack(field.annotation, value), "little") << field.offset * 8
+    assert isinstance(field.type, IntType)  # noqa: S101 - lay_out has seen to it
+    lowest, highest = limits_of(field.bits, signed=field.type.signed)
+    number = operator.index(value)
+    if not lowest <= number <= highest:
+        raise LayoutError(f"{number} does not fit {field.bits} bits of {field.type}")
+    return (number & (1 << field.bits) - 1) << field.offset * 8 + field.shift
+
+
+def _unpack_field(field: Field, data: bytes) -> Any:
+    if field.bits is None:
+        return unpack(field.annotation, data[field.offset : field.offset + field.type.size])
+    assert isinstance(field.type, IntType)  # noqa: S101 - likewise
+    number = int.from_bytes(data, "little") >> field.offset * 8 + field.shift & (1 << field.bits) - 1
+    return number - (1 << field.bits) if field.type.signed and number >> field.bits - 1 else number
+
+
+def limits_of(bits: int, *, signed: bool) -> tuple[int, int]:
+    """The lowest and the highest number of so many bits."""
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
 def pack(annotation: Any, value: Any) -> bytes:
     """A value as bytes, laid out as the annotation says; raises `LayoutError` if it does not fit."""
     type_ = value_type(annotation)
@@ -288,7 +354,7 @@ def pack(annotation: Any, value: Any) -> bytes:
                 return operator.index(value).to_bytes(type_.size, "little", signed=type_.signed)
             except (OverflowError, TypeError):
                 raise LayoutError(f"{value!r} does not fit {type_}") from None
-        case CharsType():
+        case TextType():
             if not isinstance(value, bytes) or len(value) > type_.size:
                 raise LayoutError(f"{value!r} does not fit {type_}")
             return value.ljust(type_.size, b"\0")
@@ -296,8 +362,13 @@ def pack(annotation: Any, value: Any) -> bytes:
             if not isinstance(value, _NetworkInteger) or value.bits != type_.bits:
                 raise LayoutError(f"{value!r} is no {type_}")
             return value.packed
+        case ArrayType(count=count):
+            if not isinstance(value, list | tuple) or len(value) != count:
+                raise LayoutError(f"{value!r} is no list of {count}")
+            element = get_args(annotation.__origin__)[0]
+            return b"".join(pack(element, each) for each in value)
         case StructType():
-            if not isinstance(value, Struct) or value.__layout__ != type_:
+            if not isinstance(value, Record) or value.__layout__ != type_:
                 raise LayoutError(f"{value!r} is no {type_.name}")
             return bytes(value)
 
@@ -308,26 +379,12 @@ def unpack(annotation: Any, data: bytes) -> Any:
     match type_:
         case IntType():
             return int.from_bytes(data, "little", signed=type_.signed)
-        case CharsType():
+        case TextType():
             return data.rstrip(b"\0")
         case NetworkType():
             return {16: be16, 32: be32, 64: be64}[type_.bits](data)
+        case ArrayType(element=element):
+            inner = get_args(annotation.__origin__)[0]
+            return [unpack(inner, data[at : at + element.size]) for at in range(0, len(data), element.size)]
         case StructType():
             return annotation.from_bytes(data)
-
-
-def btf_type(type_: ValueType) -> btf.Type:
-    """The same type as BTF describes it, with the kernel's names."""
-    match type_:
-        case IntType():
-            names = {8: "unsigned char", 16: "unsigned short", 32: "unsigned int", 64: "unsigned long long"}
-            name = names[type_.bits].removeprefix("unsigned ") if type_.signed else names[type_.bits]
-            prefix = "__s" if type_.signed else "__u"
-            return btf.Typedef(f"{prefix}{type_.bits}", btf.Int(name, type_.size, type_.signed))
-        case NetworkType():
-            return btf.Typedef(f"__be{type_.bits}", btf_type(IntType(type_.bits)))
-        case CharsType():
-            return btf.Array(btf.Int("char", 1, signed=True), type_.size)
-        case StructType():
-            members = tuple(btf.Member(field.name, btf_type(field.type), field.offset) for field in type_.fields)
-            return btf.Struct(type_.name, type_.size, members)

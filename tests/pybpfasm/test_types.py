@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybpfasm import CharsType, Struct, be16, be32, htonl, htons, i32, i64, ip4, ntohl, ntohs, u8, u16, u32, u64
+from pybpfasm import Length, Struct, be16, be32, htonl, htons, i32, i64, ip4, ntohl, ntohs, u8, u16, u32, u64
 from pybpfasm.lang.maps import HashMap, OutsideProgramError
 from pybpfasm.lang.types import LayoutError, StructType, pack, unpack, value_type
 
-Name = Annotated[bytes, CharsType(5)]
+Name = Annotated[bytes, Length(5)]
 
 
 class Bytes(Struct):

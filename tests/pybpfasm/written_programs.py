@@ -29,12 +29,12 @@ class Outer(Struct):
     z: u8
 
 class Text(Struct):
-    name: Annotated[bytes, CharsType(16)]
+    name: Annotated[bytes, Length(16)]
     n: u32
 
 class Big(Struct):
     a: u64
-    b: Annotated[bytes, CharsType(600)]
+    b: Annotated[bytes, Length(600)]
 
 class Color(IntEnum):
     RED = 3

@@ -26,7 +26,7 @@ from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context, ContextField, Sock
-from pybpfasm.lang.types import CharsType, IntType, NetworkType, Struct, StructType, value_type
+from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, TextType, value_type
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -122,7 +122,7 @@ class Memory:
 
     def read(self, place: Place, node: ast.AST) -> Value:
         """The number at a place; a struct stays where it is."""
-        if isinstance(place.type, StructType | CharsType):
+        if isinstance(place.type, StructType | TextType):
             return place
         return self._number(self._load(place.base, place.offset, place.type.size, node), place.type, node)
 
@@ -233,7 +233,7 @@ class Memory:
     def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Number:
         """The operand of a number that is to be stored as `type_`; `name` says where, for the error."""
         operand = known_operand(value)
-        if isinstance(type_, CharsType) or operand is None:
+        if isinstance(type_, TextType) or operand is None:
             self._lowering.fail(node, f"{name} is {type_}, this is {describe(value)}")
         found = self._lowering.expressions.scalar_type(value)
         if isinstance(type_, NetworkType) and found != type_:

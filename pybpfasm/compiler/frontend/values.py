@@ -7,7 +7,7 @@ import attrs
 from pybpfasm.ir.operations import Base, Number
 from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
-from pybpfasm.lang.types import CharsType, IntType, NetworkType, StructType, be16, be32, be64
+from pybpfasm.lang.types import IntType, NetworkType, StructType, TextType, be16, be32, be64
 
 # The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
 UNSIGNED = IntType(64)
@@ -63,7 +63,7 @@ class Place:
 
     base: Base
     offset: int
-    type: IntType | NetworkType | StructType | CharsType
+    type: IntType | NetworkType | StructType | TextType
 
 
 @attrs.frozen

@@ -193,9 +193,14 @@ def _declared(annotation: Any) -> Codec:
     if isinstance(type_, IntType) and type_.size in _UNSIGNED and sys.byteorder == "little":
         code = _UNSIGNED[type_.size]
         return _integers(code.lower() if type_.signed else code, type_.size)
-    if isinstance(annotation, type) and issubclass(annotation, Struct) and annotation.__init__ is Struct.__init__:
+    if isinstance(annotation, type) and issubclass(annotation, Struct) and _is_plain(annotation):
         return _struct(annotation)
     return _codec_from(type_.size, lambda value: pack(annotation, value), lambda data: unpack(annotation, data))
+
+
+def _is_plain(declared: type[Struct]) -> bool:
+    """Whether one format can say it all."""
+    return declared.__init__ is Struct.__init__ and all(field.bits is None for field in declared.__layout__.fields)
 
 
 def _struct(declared: type[Struct]) -> Codec:

@@ -15,7 +15,7 @@ from pybpfasm import Array, HashMap, PerCpuArray, Struct, be16, be32, btf, htons
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import features
 from pybpfasm.kernel.maps import BloomFilter, Map, MapFullError, PerCpuMap, TypedMap, TypedQueue, possible_cpus
-from pybpfasm.lang.types import CharsType, LayoutError, pack
+from pybpfasm.lang.types import LayoutError, Length, pack
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import MapType, MapUpdateFlag
 
@@ -419,7 +419,7 @@ def test_chars() -> None:
     from typing import Annotated
 
     class Named(Struct):
-        name: Annotated[bytes, CharsType(6)]
+        name: Annotated[bytes, Length(6)]
         number: u16
 
     with Map.create(untyped(4, 8)) as made:
