@@ -7,6 +7,8 @@ AnyTarget = Target | KernelFacts
 # What the probes call each feature.
 _FEATURES = {
     "store_immediate_to_context": "storing an immediate to the context",
+    # Not probed by itself: it came with the same version.
+    "stack_by_index": "atomics that fetch",
     "fetching_atomics": "atomics that fetch",
     "may_goto": "may_goto",
     "load_acquire": "store-release",

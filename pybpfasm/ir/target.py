@@ -31,6 +31,7 @@ class Target:
     name: str = "5.10"
     isa: int = 3
     store_immediate_to_context: bool = False  # 6.4, f37a8cb84cce
+    stack_by_index: bool = False  # 5.12, 01f810ace9ed
     fetching_atomics: bool = False  # 5.12, 5ca419f2864a
     bpf_loop: bool = False  # 5.17, e6f2dd0f8067
     iterators: bool = False  # 6.4, 6018e1f407cc

@@ -11,6 +11,7 @@ from pybpfasm.errors import BpfError
 
 TEST = "p = stats.lookup(1)\nif p is None:\n    return 0\n"
 SIGNED = "p = signeds.lookup(1)\nif p is None:\n    return 0\n"
+TEXT = "p = texts.lookup(1)\nif p is None:\n    return 0\n"
 OUTER = "p = outers.lookup(1)\nif p is None:\n    return 0\n"
 
 # Body | the line and the piece of it that the error points at | the reason, or its beginning.
@@ -153,13 +154,8 @@ RULES = [
     (SIGNED + "p.n = 0x80000000", "p.n = 0x80000000 | 0x8", "2147483648 does not fit Signed.n, which is i32"),
     (TEST + "p.a = Stat(a=1, b=2)", "p.a = Stat(a=1, b=2) | Stat", "Stat.a is u64, this is Stat"),
     (OUTER + "p.inner = 5", "p.inner = 5 | 5", "Outer.inner is Inner, this is int"),
-    (OUTER + "x = p.inner", "x = p.inner | p.inner", "a struct inside another cannot be given a name: use its fields"),
-    (
-        "p = texts.lookup(1)\nif p is None:\n    return 0\nx = p.name",
-        "x = p.name | p",
-        "a struct inside another cannot",
-    ),
-    ("x = Text(name=b'a', n=1)", "x = Text(name=b'a', n=1) | b'a'", "Text.name is char[16], this is bytes"),
+    (TEXT + "x = p.name", "x = p.name | p", "an array cannot be given a name: use its elements"),
+    ("x = Text(name=5, n=1)", "x = Text(name=5, n=1) | 5", "Text.name is char[16], this is int"),
     ("x = K.real", "x = K.real | K", "a program cannot read attributes of this int: keep the value in a constant"),
     ("x = config.port", "x = config.port | config", "a program cannot read attributes of this SimpleNamespace"),
     ("x = K.nope", "x = K.nope | K", "int has no attribute `nope`"),
@@ -412,11 +408,11 @@ RULES = [
     ("ctx.type == 5", "ctx.type == 5", "this has no effect: assign it or remove it"),
     ("x, y = 1", "x, y = 1 | 1", "2 values are wanted here, joined by commas"),
     ("x, y = 1, 2, 3", "x, y = 1, 2, 3 | 1", "2 values are wanted here, joined by commas"),
-    ("(x, y), z = 1, 2", "(x, y), z = 1, 2 | (x", "assign to a name or to a field"),
+    ("(x, y), z = 1, 2", "(x, y), z = 1, 2 | (x", "assign to a name, a field or an element"),
     ("x: u64", "x: u64", "`x: u64` is not supported in a BPF program: give it its value where it is declared"),
-    ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "assign to a name or to a field"),
+    ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "assign to a name, a field or an element"),
     ("stats[1] = 5", "stats[1] = 5 | stats", "HashMap cannot be indexed here"),
-    ("stats[1] += 5", "stats[1] += 5 | stats", "assign to a name or to a field"),
+    ("stats[1] += 5", "stats[1] += 5 | stats", "HashMap cannot be indexed here"),
     ("x = stats[1]", "x = stats[1] | stats", "HashMap cannot be indexed here"),
     ("WORDS.x = 1", "WORDS.x = 1 | WORDS", "str has no fields"),
 ]

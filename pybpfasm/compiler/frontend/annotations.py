@@ -23,7 +23,7 @@ from pybpfasm.compiler.frontend.values import (
     target_name,
 )
 from pybpfasm.lang.contexts import Context
-from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, be16, be32, be64, value_type
+from pybpfasm.lang.types import IntType, NetworkType, StructType, be16, be32, be64, is_record, value_type
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -158,8 +158,8 @@ def _optional(annotation: Any) -> Expected:
 def _pointer_target(annotation: Any) -> PointerTarget | None:
     if isinstance(annotation, type) and issubclass(annotation, Context):
         return annotation
-    if isinstance(annotation, type) and issubclass(annotation, Struct) and annotation is not Struct:
-        return annotation.__layout__
+    if is_record(annotation):
+        return annotation.__layout__  # type: ignore[no-any-return]  # what records have
     return None
 
 

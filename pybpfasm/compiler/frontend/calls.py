@@ -31,7 +31,7 @@ from pybpfasm.isa import Alu, Jump
 from pybpfasm.lang import types as lang
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration, SkStorage
-from pybpfasm.lang.types import NetworkType, Struct, StructType, btf_type, value_type
+from pybpfasm.lang.types import NetworkType, StructType, btf_type, is_record, value_type
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
@@ -63,17 +63,20 @@ class Calls:
     def __init__(self, lowering: "Lowering") -> None:
         self._lowering = lowering
 
-    def value(self, node: ast.Call) -> Value:
-        """The result of a call."""
-        callee = self._lowering.expressions.value(node.func)
+    def value(self, node: ast.Call, callee: Value | None = None) -> Value:
+        """The result of a call; `callee` is what is called, if it has been evaluated."""
+        if callee is None:
+            callee = self._lowering.expressions.value(node.func)
         match callee:
+            case BoundMethod(owner=Place()):
+                return self._lowering.conditions.as_value(node, callee)
             case BoundMethod(owner=SkStorage() as storage, name=name):
                 return self._storage_method(node, storage, name)
             case BoundMethod(owner=MapDeclaration() as declaration, name=name):
                 return self._map_method(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer):
                 return self._optval(node, pointer)
-            case Constant(value=type() as struct) if issubclass(struct, Struct) and struct is not Struct:
+            case Constant(value=type() as struct) if is_record(struct):
                 return self._lowering.memory.construct(node, struct)
             case Constant(value=function) if _marked(function, "__bpf_helper__"):
                 return self._helper(node, function)
@@ -89,9 +92,8 @@ class Calls:
                 hint = " (mark a function of yours with @inline)" if isinstance(callee, Constant) else ""
                 self._lowering.fail(node.func, f"{describe(callee)} cannot be called in a BPF program{hint}")
 
-    def inline_condition(self, node: ast.Call, yes: "Junction", no: "Junction") -> bool:
+    def inline_condition(self, node: ast.Call, callee: Value, yes: "Junction", no: "Junction") -> bool:
         """Compile a call of an inline function that returns bool as a branch; False if it is no such call."""
-        callee = self._lowering.expressions.value(node.func)
         if not isinstance(callee, Constant) or not _marked(callee.value, "__bpf_inline__"):
             return False
         function = callee.value
@@ -209,7 +211,7 @@ class Calls:
         lowering, location = self._lowering, self._lowering.location(node)
         argument = self.bind(node, Sockopt(), method="optval")["as_type"]
         struct = lowering.expressions.constant(argument)
-        if not (isinstance(struct, type) and issubclass(struct, Struct) and struct is not Struct):
+        if not is_record(struct):
             lowering.fail(argument, "a Struct is wanted")
         layout = struct.__layout__
         base = pointer.operand
@@ -240,7 +242,8 @@ class Calls:
         target = self._lowering.value()
         self._lowering.emit(Swap(target, value.operand, bits, self._lowering.location(node)))
         limit = None if to_network or bits == 64 else (1 << bits) - 1
-        return Scalar(target, network if to_network else UNSIGNED, limit)
+        # The verifier takes a number whose bytes were exchanged for an unknown one.
+        return Scalar(target, network if to_network else UNSIGNED, limit, seen=False)
 
     def _address_constant(self, node: ast.Call) -> Value:
         argument = self.bind(node, lang.ip4)["address"]

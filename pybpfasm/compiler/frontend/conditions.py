@@ -3,12 +3,16 @@
 import ast
 from typing import TYPE_CHECKING
 
+import attrs
+
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.memory import with_pointer_checked
+from pybpfasm.compiler.frontend.text import is_text
 from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
     UNSIGNED,
+    BoundMethod,
     Constant,
     Place,
     Pointer,
@@ -62,22 +66,37 @@ class Conditions:
                 self._none_test(node, right, none, some)
             case ast.Compare():
                 self._comparisons(node, yes, no)
-            case ast.Call() if self._lowering.loops.may_go_on(node, yes, no):
-                pass
-            case ast.Call() if self._lowering.calls.inline_condition(node, yes, no):
-                pass
+            case ast.Call():
+                self._call(node, self._lowering.expressions.value(node.func), yes, no, only_bools=only_bools)
             case _:
-                value = self._lowering.expressions.value(node)
-                if only_bools and self._lowering.expressions.scalar_type_or_none(value) != BOOL:
-                    reason = f"a bool is wanted, this is {describe(value)}: compare it, or write `… if … else …`"
-                    self._lowering.fail(node, reason)
-                self._truth(node, value, yes, no)
+                self._value(node, self._lowering.expressions.value(node), yes, no, only_bools=only_bools)
 
-    def as_value(self, node: ast.expr) -> Value:
-        """A condition as a bool."""
+    def _call(
+        self, node: ast.Call, callee: Value, yes: "Junction", no: "Junction", *, only_bools: bool = False
+    ) -> None:
+        """A call that is a branch itself, or whose result is tested."""
+        lowering = self._lowering
+        if isinstance(callee, BoundMethod) and isinstance(callee.owner, Place):
+            lowering.text.starts(node, callee.owner, yes, no)
+        elif not lowering.loops.may_go_on(node, callee, yes, no) and not lowering.calls.inline_condition(
+            node, callee, yes, no
+        ):
+            self._value(node, lowering.calls.value(node, callee), yes, no, only_bools=only_bools)
+
+    def _value(self, node: ast.expr, value: Value, yes: "Junction", no: "Junction", *, only_bools: bool) -> None:
+        if only_bools and self._lowering.expressions.scalar_type_or_none(value) != BOOL:
+            reason = f"a bool is wanted, this is {describe(value)}: compare it, or write `… if … else …`"
+            self._lowering.fail(node, reason)
+        self._truth(node, value, yes, no)
+
+    def as_value(self, node: ast.expr, callee: Value | None = None) -> Value:
+        """A condition as a bool; of a call `callee` is what is called."""
         lowering = self._lowering
         yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
-        self.branch(node, yes, no, only_bools=True)
+        if callee is not None and isinstance(node, ast.Call):
+            self._call(node, callee, yes, no, only_bools=True)
+        else:
+            self.branch(node, yes, no, only_bools=True)
         if not (yes.edges and no.edges):
             # Decided at compile time: whatever was built on the way has no effect.
             lowering.enter(yes if yes.edges else no)
@@ -146,7 +165,7 @@ class Conditions:
         yes: "Junction",
         no: "Junction",
     ) -> None:
-        (_, one), (right_node, other) = left, right
+        one, (right_node, other) = left[1], right
         if isinstance(op, ast.Is | ast.IsNot):
             self._lowering.fail(node, "`is` stands by itself: join the comparisons with `and`")
         if type(op) not in _COMPARISONS:
@@ -155,13 +174,25 @@ class Conditions:
             self._lowering.fail(node, "pointers are compared with None only: write `is None` or `is not None`")
         if isinstance(right_node, ast.Constant) and right_node.value == 0 and isinstance(op, ast.Lt | ast.GtE):
             self._never_below_zero(node, one)
+        if is_text(one) or is_text(other):
+            self._lowering.text.compare(node, op, (one, other), yes, no)
+            return
         if isinstance(one, Constant) and not isinstance(other, Constant):
-            one, other, op = other, one, _COMPARISONS[type(op)][2]()
-        self._compare_values(node, op, one, other, yes, no)
+            one, other, op, left = other, one, _COMPARISONS[type(op)][2](), right
+        self._compare_values(node, op, one, other, yes, no, named=left[0])
 
     def _compare_values(
-        self, node: ast.AST, op: ast.cmpop, one: Value, other: Value, yes: "Junction", no: "Junction"
+        self,
+        node: ast.AST,
+        op: ast.cmpop,
+        one: Value,
+        other: Value,
+        yes: "Junction",
+        no: "Junction",
+        *,
+        named: ast.expr | None = None,
     ) -> None:
+        """Compare numbers; what the comparison says of a local that is `named` is known on each side."""
         expressions = self._lowering.expressions
         types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
         if isinstance(types[0], NetworkType) or isinstance(types[1], NetworkType):
@@ -179,7 +210,30 @@ class Conditions:
         unsigned, signed, _ = _COMPARISONS[type(op)]
         code = signed if type_ == SIGNED else unsigned
         operands = expressions.operand(node, left), expressions.operand(node, right)
-        self._lowering.branch(node, code, *operands, yes, no)
+        narrowed = self._limits(op, named, left, right) if type_ == UNSIGNED else None
+        self._lowering.branch(node, code, *operands, yes, no, narrowed=narrowed)
+
+    def _limits(
+        self, op: ast.cmpop, node: ast.expr | None, left: Scalar | Constant, right: Scalar | Constant
+    ) -> "tuple[Names, Names] | None":
+        """What a comparison with a constant says of how high a local can be, on both sides."""
+        name = node.target if isinstance(node, ast.NamedExpr) else node
+        if not isinstance(name, ast.Name) or not isinstance(left, Scalar) or not isinstance(right, Constant):
+            return None
+        current = self._lowering.known(name.id)
+        if not isinstance(current, Scalar) or current.operand != left.operand:
+            return None
+        number = int(right.value)
+        below, up_to = number - 1, number
+        on_yes, on_no = {
+            ast.Lt: (below, None),
+            ast.LtE: (up_to, None),
+            ast.Gt: (None, up_to),
+            ast.GtE: (None, below),
+            ast.Eq: (up_to, None),
+            ast.NotEq: (None, up_to),
+        }[type(op)]
+        return _limited(name.id, current, on_yes), _limited(name.id, current, on_no)
 
     def _never_below_zero(self, node: ast.AST, value: Value) -> None:
         if isinstance(value, Scalar) and value.type != SIGNED and not isinstance(value.type, NetworkType):
@@ -240,6 +294,12 @@ class Conditions:
 
     def _decided(self, node: ast.AST, truth: bool, yes: "Junction", no: "Junction") -> None:
         self._lowering.goto(yes if truth else no, node)
+
+
+def _limited(name: str, number: Scalar, limit: int | None) -> "Names":
+    if limit is None or limit < 0 or (number.limit is not None and number.limit <= limit and number.seen):
+        return {}
+    return {name: attrs.evolve(number, limit=limit, seen=True)}
 
 
 def _fold(op: ast.cmpop, left: int, right: int) -> bool:

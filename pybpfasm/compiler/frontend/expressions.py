@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.text import text_method
 from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
     UNSIGNED,
     BoundMethod,
     Constant,
-    Elements,
+    Listed,
     Place,
     Pointer,
     Scalar,
@@ -59,7 +60,6 @@ _OTHER_OPERATORS = {
 _INSTEAD = {
     ast.JoinedStr: "strings exist only as constants",
     ast.Lambda: "write a function and mark it @inline",
-    ast.List: "use a Struct, or unroll over a tuple",
     ast.Dict: "use a map",
     ast.ListComp: "write a loop over unroll(…)",
     ast.Await: "a BPF program cannot wait",
@@ -85,6 +85,8 @@ class Expressions:
                 return self.attribute(node, self.value(node.value))
             case ast.Call():
                 return self._lowering.calls.value(node)
+            case ast.BinOp(left=ast.List() as items, op=ast.Mult(), right=times):
+                return self._repeated(items, times)
             case ast.BinOp():
                 return self._binary(node, node.left, node.op, node.right)
             case ast.UnaryOp(op=ast.USub() | ast.Invert() | ast.UAdd()):
@@ -96,7 +98,9 @@ class Expressions:
             case ast.NamedExpr(target=target, value=value):
                 return self._lowering.statements.named(target, value)
             case ast.Subscript():
-                return self._element(node)
+                return self._lowering.indexing.read(node)
+            case ast.List(elts=items):
+                return Listed(tuple(self.value(each) for each in items))
             case ast.Tuple():
                 return Constant(tuple(self.constant(element) for element in node.elts))
             case _:
@@ -185,13 +189,22 @@ class Expressions:
         target = self._lowering.value()
         operands = (self.operand(node, left), self.operand(node, right))
         self._lowering.emit(Binary(code, target, *operands, self._lowering.location(node)))
-        return Scalar(target, type_, limit_of(code, left, right) if type_ == UNSIGNED else None)
+        if type_ == SIGNED:
+            return Scalar(target, SIGNED)
+        return Scalar(target, UNSIGNED, limit_of(code, left, right), seen_of(code, left, right))
 
     def plus(self, node: ast.AST, number: Scalar, constant: int) -> Scalar:
         """A number and a constant."""
         target = self._lowering.value()
         self._lowering.emit(Binary(Alu.ADD, target, number.operand, constant, self._lowering.location(node)))
         return Scalar(target, number.type)
+
+    def _repeated(self, items: ast.List, times: ast.expr) -> Value:
+        """`[0] * 4`."""
+        count = self.constant(times)
+        if not isinstance(count, int):
+            self._lowering.fail(times, "how often is a constant")
+        return Listed(tuple(self.value(each) for each in items.elts) * count)
 
     def _check_right_side(self, node: ast.AST, code: Alu, right: Scalar | Constant) -> None:
         if not isinstance(right, Constant):
@@ -210,6 +223,8 @@ class Expressions:
                 return self._lowering.memory.read_context(node, owner)
             case Pointer() | Place():
                 return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
+            case Place() if text_method(owner, node.attr):
+                return BoundMethod(owner, node.attr)
             case Constant(value=MapDeclaration() as declaration) if _is_method(type(declaration), node.attr):
                 return BoundMethod(declaration, node.attr)
             case Constant(value=ModuleType() as module) if hasattr(module, node.attr):
@@ -299,19 +314,27 @@ class Expressions:
         if not (0 <= number < 1 << 64 if type_ == UNSIGNED else -(1 << 63) <= number < 1 << 63):
             self._lowering.fail(node, f"one side is {type_}, which {number} does not fit")
 
-    def _element(self, node: ast.Subscript) -> Value:
-        owner = self.value(node.value)
-        index = self.constant(node.slice)
-        if isinstance(owner, Elements) and isinstance(index, int):
-            return self._lowering.memory.element(node, owner, index)
-        self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")
-
 
 def known_limit(value: Scalar | Constant) -> int | None:
     """The highest that a number can be, where that is known."""
     if isinstance(value, Scalar):
         return value.limit
     return max(int(value.value), 0) if isinstance(value.value, int) else None
+
+
+def seen_of(code: Alu, left: Scalar | Constant, right: Scalar | Constant) -> bool:
+    """Whether the verifier finds the limit of the result: it does not follow divisions."""
+    fixed = int(right.value) if isinstance(right, Constant) else 0
+    power = fixed > 0 and fixed & (fixed - 1) == 0
+    if code is Alu.AND and isinstance(right, Constant):
+        return known_limit(left) is None or _seen(left) or fixed <= (known_limit(left) or 0)
+    if code is Alu.MOD and power:
+        return True
+    return (code not in (Alu.DIV, Alu.MOD) or power) and _seen(left) and _seen(right)
+
+
+def _seen(value: Scalar | Constant) -> bool:
+    return isinstance(value, Constant) or value.seen
 
 
 def limit_of(code: Alu, left: Scalar | Constant, right: Scalar | Constant) -> int | None:

@@ -88,10 +88,9 @@ class Loops:
                 self._go_back(node, head)
         self._finish(node, exhausted, end)
 
-    def may_go_on(self, node: ast.Call, yes: Junction, no: Junction) -> bool:
+    def may_go_on(self, node: ast.Call, callee: Value, yes: Junction, no: Junction) -> bool:
         """Compile a call of `can_loop` as a branch; False if it is no such call."""
         lowering = self._lowering
-        callee = lowering.expressions.value(node.func)
         if not isinstance(callee, Constant) or callee.value is not can_loop:
             return False
         if node.args or node.keywords:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from pybpfasm.compiler.frontend.access import Access
 from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.matching import Matching
@@ -22,6 +24,7 @@ from pybpfasm.compiler.frontend.names import NameResolver
 from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
 from pybpfasm.compiler.frontend.statements import Statements
+from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import Branch, Goto, Location, MayGoto, Number, Operation, Slot
@@ -72,6 +75,9 @@ class Lowering:
         self.loops = Loops(self)
         self.matching = Matching(self)
         self.memory = Memory(self)
+        self.access = Access(self)
+        self.indexing = Indexing(self)
+        self.text = Text(self)
         self.statements = Statements(self)
         self.frames: list[Frame] = []
         self.kind: ProgramKind

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 import attrs
 
+from pybpfasm.compiler.frontend.access import widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
+    BitField,
     BoolType,
     Constant,
     Elements,
+    Listed,
     Place,
     Pointer,
     Scalar,
@@ -21,12 +24,22 @@ from pybpfasm.compiler.frontend.values import (
     known_operand,
     target_name,
 )
-from pybpfasm.ir.operations import Base, Binary, Extend, Load, Location, Number, StackAddress, Store
+from pybpfasm.ir.operations import Base, Binary, Copy, Extend, Location, MapValueAddress, Number, StackAddress, Store
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context, ContextField, Sock
-from pybpfasm.lang.types import IntType, NetworkType, Struct, StructType, TextType, value_type
+from pybpfasm.lang.types import (
+    ArrayType,
+    Field,
+    IntType,
+    NetworkType,
+    Record,
+    StructType,
+    TextType,
+    ValueType,
+    value_type,
+)
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -43,16 +56,24 @@ class Memory:
         match owner:
             case Pointer(nullable=True):
                 self._untested(node)
-            case Pointer(operand=IrValue() as address, target=StructType() as layout):
-                base, offset = address, 0
-            case Place(base=place_base, offset=offset, type=StructType() as layout):
-                base = place_base  # type: ignore[assignment]  # of the stack
+            case Pointer() if owner.is_struct:
+                whole = self.behind(owner)
+            case Place(type=StructType()):
+                whole = owner
             case _:
                 self._lowering.fail(node, f"{describe(owner)} has no fields")
+        layout = whole.type
+        assert isinstance(layout, StructType)  # noqa: S101 - as the cases say
         field = layout.field(node.attr)
         if field is None:
             self._unknown(node, layout.name, [field.name for field in layout.fields])
-        return Place(base, offset + field.offset, field.type)
+        return inside(whole, field)
+
+    def behind(self, pointer: Pointer) -> Place:
+        """The struct that a pointer, which is not None, points to."""
+        assert isinstance(pointer.operand, IrValue) and isinstance(pointer.target, StructType)  # noqa: S101, PT018
+        alignment = pointer.target.alignment if pointer.kind is Kind.STACK else 8
+        return Place(pointer.operand, 0, pointer.target, min(alignment, 8))
 
     def context_field(self, node: ast.Attribute, pointer: Pointer, *, write: bool = False) -> tuple[ContextField, Any]:
         """A context's field: where it lies, and its annotation."""
@@ -117,37 +138,49 @@ class Memory:
                 return count
             case Constant(value=str() | bytes() | tuple() | range() as constant):
                 return len(constant)
+            case Place(type=ArrayType(count=count)):
+                return count
+            case Place(type=TextType(size=size)):
+                return size
             case _:
                 return None
 
     def read(self, place: Place, node: ast.AST) -> Value:
-        """The number at a place; a struct stays where it is."""
-        if isinstance(place.type, StructType | TextType):
+        """The number at a place; a struct, an array, a text stays where it is."""
+        type_ = place.type
+        if isinstance(type_, StructType | ArrayType | TextType):
             return place
-        return self._number(self._load(place.base, place.offset, place.type.size, node), place.type, node)
+        loaded = self._lowering.access.read(node, place)
+        if place.bits is None:
+            return self._number(loaded, type_, node)
+        if isinstance(type_, IntType) and type_.signed:
+            return Scalar(loaded, SIGNED)
+        return Scalar(loaded, UNSIGNED, (1 << place.bits.count) - 1)
 
     def write(self, place: Place, node: ast.AST, value_node: ast.AST, value: Value, name: str) -> None:
-        """Put a value into a place, which wraps a wider number; a struct is copied."""
-        if isinstance(place.type, StructType):
-            if isinstance(value, Constant) and getattr(value.value, "__layout__", None) == place.type:
-                self._write_constant(place, place.type, node, value.value)
-            else:
-                self._copy(place, value_node, value, name)
-            return
-        operand = self.fitting(value_node, value, place.type, name)
-        self._store(place.base, place.offset, place.type.size, operand, self._lowering.location(node))
+        """Put a value into a place, which wraps a wider number; a struct, an array, a text is copied."""
+        if isinstance(place.type, IntType | NetworkType):
+            operand = self.fitting(value_node, value, place.type, name, place.bits)
+            self._lowering.access.write(node, place, operand)
+        elif isinstance(value, Listed) and isinstance(place.type, ArrayType):
+            self._write_items(place, place.type, node, value_node, value.items, name)
+        elif isinstance(value, Constant):
+            self._write_constant(place, node, value_node, value.value, name)
+        else:
+            self._copy(place, value_node, value, name)
 
-    def construct(self, node: ast.Call, struct: type[Struct], into: Place | None = None) -> Place:
+    def construct(self, node: ast.Call, struct: type[Record], into: Place | None = None) -> Place:
         """Build a struct on the stack, each byte of it set, padding to zero."""
         layout = struct.__layout__
         given = self._fields_given(node, layout)
         place = into or Place(StackAddress(self._lowering.slot(layout.size, layout.name)), 0, layout)
         if into is None:
             self._clear_uncovered(place, layout, node)
+        only = [field for field in layout.fields if field.name in given or not layout.union]
         # As Python does: values are evaluated in the order in which they are written.
         written = {name: position for position, name in enumerate(given)}
-        for field in sorted(layout.fields, key=lambda each: written.get(each.name, len(written))):
-            target = Place(place.base, place.offset + field.offset, field.type)
+        for field in sorted(only, key=lambda each: written.get(each.name, len(written))):
+            target = inside(place, field)
             name = f"{layout.name}.{field.name}"
             if field.name not in given:
                 self.write(target, node, node, Constant(field.default), name)
@@ -164,6 +197,8 @@ class Memory:
         """The address of a place, to hand to a helper."""
         if isinstance(place.base, StackAddress):
             return StackAddress(place.base.slot, place.base.offset + place.offset)
+        if isinstance(place.base, MapValueAddress):
+            return MapValueAddress(place.base.map, place.base.offset + place.offset)
         if place.offset == 0:
             return place.base
         assert isinstance(place.base, IrValue)  # noqa: S101 - of three kinds of addresses the one that is left
@@ -178,7 +213,7 @@ class Memory:
         self._store(StackAddress(slot), 0, size, operand, location)
         return StackAddress(slot)
 
-    def _nested_constructor(self, node: ast.expr, type_: Any) -> tuple[ast.Call, type[Struct]] | None:
+    def _nested_constructor(self, node: ast.expr, type_: Any) -> tuple[ast.Call, type[Record]] | None:
         if not isinstance(node, ast.Call) or not isinstance(type_, StructType):
             return None
         function = self._lowering.expressions.value(node.func)
@@ -196,6 +231,10 @@ class Memory:
             if layout.field(keyword.arg) is None:
                 self._unknown(keyword, layout.name, [field.name for field in layout.fields], keyword.arg)
             given[keyword.arg] = keyword.value
+        if layout.union:
+            if len(given) != 1:
+                self._lowering.fail(node, f"{layout.name} is a union: give exactly one of its fields")
+            return given
         missing = [field.name for field in layout.fields if field.required and field.name not in given]
         if missing:
             self._lowering.fail(node, f"{layout.name} lacks {', '.join(missing)}")
@@ -208,32 +247,78 @@ class Memory:
             if not set(range(start, start + 8)) <= covered:
                 self._store(place.base, place.offset + start, 8, 0, location)
 
-    def _write_constant(self, place: Place, layout: StructType, node: ast.AST, struct: Struct) -> None:
-        for field in layout.fields:
-            target = Place(place.base, place.offset + field.offset, field.type)
-            self.write(target, node, node, Constant(getattr(struct, field.name)), f"{layout.name}.{field.name}")
-
-    def _copy(self, place: Place, value_node: ast.AST, value: Value, name: str) -> None:
-        layout = place.type
-        assert isinstance(layout, StructType)  # noqa: S101 - only structs are copied
-        match value:
-            case Pointer(operand=IrValue() as address, target=target, nullable=False) if target == layout:
-                base, offset = address, 0
-            case Place(base=source_base, offset=offset, type=type_) if type_ == layout:
-                base = source_base  # type: ignore[assignment]  # of the stack
+    def _write_constant(self, place: Place, node: ast.AST, value_node: ast.AST, value: Any, name: str) -> None:
+        """A Python object: a struct of a constant, `b"text"`, a list or a tuple."""
+        match place.type:
+            case StructType() as layout if isinstance(value, Record) and value.__layout__ == layout:
+                if layout.union:
+                    self._write_bytes(place, node, bytes(value))
+                    return
+                for field in layout.fields:
+                    constant = Constant(getattr(value, field.name))
+                    self.write(inside(place, field), node, value_node, constant, f"{layout.name}.{field.name}")
+            case TextType(size=size) if isinstance(value, bytes):
+                if len(value) > size:
+                    self._lowering.fail(value_node, f"{name} is {place.type}, this has {len(value)} bytes")
+                self._write_bytes(place, node, value.ljust(size, b"\0"))
+            case ArrayType() as array if isinstance(value, list | tuple):
+                self._write_items(place, array, node, value_node, tuple(map(Constant, value)), name)
             case _:
-                self._lowering.fail(value_node, f"{name} is {layout.name}, this is {describe(value)}")
+                self._wrong(value_node, name, place, Constant(value))
+
+    def _write_items(
+        self, place: Place, array: ArrayType, node: ast.AST, value_node: ast.AST, items: tuple[Value, ...], name: str
+    ) -> None:
+        if len(items) != array.count:
+            self._lowering.fail(value_node, f"{name} has {array.count} elements, here are {len(items)}")
+        for index, item in enumerate(items):
+            offset = place.offset + index * array.element.size
+            target = Place(place.base, offset, array.element, place.alignment)
+            if isinstance(item, Place) and not isinstance(item.base, StackAddress):
+                self._lowering.fail(value_node, "assign what is behind pointers element by element: a[0] = …")
+            self.write(target, node, value_node, item, f"{name}[{index}]")
+
+    def _write_bytes(self, place: Place, node: ast.AST, data: bytes) -> None:
         at = 0
-        while at < layout.size:
-            width = _copy_width(offset + at, place.offset + at, layout.size - at)
-            loaded = self._load(base, offset + at, width, value_node)
-            self._store(place.base, place.offset + at, width, loaded, self._lowering.location(value_node))
+        while at < len(data):
+            width = widest(place, len(data) - at, at)
+            number = int.from_bytes(data[at : at + width], "little")
+            self._lowering.access.store(node, place.base, place.offset + at, width, number)
             at += width
 
-    def fitting(self, node: ast.AST, value: Value, type_: Any, name: str) -> Number:
+    def _copy(self, place: Place, value_node: ast.AST, value: Value, name: str) -> None:
+        source = value
+        if isinstance(value, Pointer) and value.is_struct:
+            if value.nullable:
+                reason = f"{name} is {place.type}, this may be None: test it first"
+                self._lowering.fail(value_node, reason)
+            source = self.behind(value)
+        if not isinstance(source, Place) or source.type != place.type:
+            self._wrong(value_node, name, place, value)
+        self._lowering.access.copy(value_node, place, source)
+
+    def _wrong(self, node: ast.AST, name: str, place: Place, value: Value) -> NoReturn:
+        self._lowering.fail(node, f"{name} is {place.type}, this is {describe(value)}")
+
+    def naming(self, node: ast.AST, place: Place) -> Value:
+        """A struct as a name gets it: on the stack as it is, behind a pointer a pointer into it."""
+        if not isinstance(place.type, StructType):
+            self._lowering.fail(node, "an array cannot be given a name: use its elements")
+        if isinstance(place.base, StackAddress):
+            return place
+        if isinstance(place.base, MapValueAddress):
+            target = self._lowering.value(Type(Kind.MAP_VALUE))
+            address = MapValueAddress(place.base.map, place.base.offset + place.offset)
+            self._lowering.emit(Copy(target, address, self._lowering.location(node)))
+            return Pointer(target, place.type, kind=Kind.MAP_VALUE)
+        found = self.address(place, node)
+        assert isinstance(found, IrValue)  # noqa: S101 - of three kinds of addresses the one that is left
+        return Pointer(found, place.type, kind=found.type.kind)
+
+    def fitting(self, node: ast.AST, value: Value, type_: Any, name: str, bits: BitField | None = None) -> Number:
         """The operand of a number that is to be stored as `type_`; `name` says where, for the error."""
         operand = known_operand(value)
-        if isinstance(type_, TextType) or operand is None:
+        if isinstance(type_, TextType | ArrayType) or operand is None:
             self._lowering.fail(node, f"{name} is {type_}, this is {describe(value)}")
         found = self._lowering.expressions.scalar_type(value)
         if isinstance(type_, NetworkType) and found != type_:
@@ -241,16 +326,15 @@ class Memory:
         if isinstance(type_, IntType):
             if isinstance(found, NetworkType):
                 self._lowering.fail(node, f"{name} is {type_}, this is {found}{conversion_hint(value, type_)}")
-            highest = 1 << type_.bits - type_.signed
-            if isinstance(value, Constant) and not -(1 << type_.bits - 1) <= int(value.value) < highest:
-                self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {type_}")
+            width = type_.bits if bits is None else bits.count
+            highest = 1 << width - type_.signed
+            if isinstance(value, Constant) and not -(1 << width - 1) <= int(value.value) < highest:
+                held = str(type_) if bits is None else f"{width} bits of {type_}"
+                self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {held}")
         return operand
 
     def _load(self, base: Base, offset: int, size: int, node: ast.AST, type_: Type = SCALAR) -> IrValue:
-        target = self._lowering.value(type_)
-        narrow = not isinstance(base, IrValue) or base.type.kind is not Kind.CONTEXT
-        self._lowering.emit(Load(target, base, offset, size, self._lowering.location(node), narrow=narrow))
-        return target
+        return self._lowering.access.load(node, base, offset, size, type_)
 
     def _store(self, base: Base, offset: int, size: int, source: Number, location: Location) -> None:
         self._lowering.emit(Store(base, offset, size, source, location))
@@ -285,9 +369,10 @@ def _name_place(node: ast.AST) -> ast.AST:
     return place
 
 
-def _copy_width(offset: int, target_offset: int, left: int) -> int:
-    """How many bytes can be copied at once; that a packet may begin anywhere matters to no machine that we run on."""
-    return next(width for width in (8, 4, 2, 1) if width <= left and offset % width == target_offset % width == 0)
+def inside(whole: Place, field: Field) -> Place:
+    """A field's place within a struct's."""
+    bits = None if field.bits is None else BitField(field.bits, field.shift, field.unit)
+    return Place(whole.base, whole.offset + field.offset, field.type, whole.alignment, bits)
 
 
 def _is_socket(annotation: Any) -> bool:
@@ -296,13 +381,22 @@ def _is_socket(annotation: Any) -> bool:
 
 
 def _covered_bytes(layout: StructType, base: int = 0) -> set[int]:
+    """The bytes that are written when each field is: not padding, nor what bit fields and unions leave out."""
     covered: set[int] = set()
-    for field in layout.fields:
-        if isinstance(field.type, StructType):
-            covered |= _covered_bytes(field.type, base + field.offset)
-        else:
-            covered |= set(range(base + field.offset, base + field.offset + field.type.size))
+    for field in () if layout.union else layout.fields:
+        if field.bits is None:
+            covered |= _covered(field.type, base + field.offset)
     return covered
+
+
+def _covered(type_: ValueType, base: int) -> set[int]:
+    match type_:
+        case StructType():
+            return _covered_bytes(type_, base)
+        case ArrayType(element=element, count=count):
+            return set().union(*(_covered(element, base + index * element.size) for index in range(count)))
+        case _:
+            return set(range(base, base + type_.size))
 
 
 def _base(pointer: Pointer) -> IrValue:

@@ -53,7 +53,7 @@ class Numbers:
         assert isinstance(value, Scalar)  # noqa: S101 - constants are checked, not cut
         limit = (1 << type_.bits) - 1
         if value.type == BOOL or (value.limit is not None and value.limit <= limit >> type_.signed):
-            return Scalar(value.operand, SIGNED if type_.signed else UNSIGNED, value.limit)
+            return Scalar(value.operand, SIGNED if type_.signed else UNSIGNED, value.limit, value.seen)
         if type_.bits == 64:
             return Scalar(value.operand, SIGNED if type_.signed else UNSIGNED)
         cut = self._lowering.value()

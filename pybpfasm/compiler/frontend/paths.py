@@ -144,7 +144,7 @@ def _agree(name: str, one: Value | Unknown | None, other: Value | Unknown | None
     if isinstance(one, Scalar) and isinstance(other, Scalar):
         if one.type == other.type:
             limit = None if one.limit is None or other.limit is None else max(one.limit, other.limit)
-            return attrs.evolve(one, limit=limit)
+            return attrs.evolve(one, limit=limit, seen=one.seen and other.seen)
         hint = f", `{name}: i64 = …`" if {SIGNED, UNSIGNED} == {one.type, other.type} else ""
         return Unknown(f"`{name}` is {one.type} on one path, {other.type} on another: declare it{hint}")
     return Unknown(f"`{name}` has different meanings on different paths: give it one before the paths meet")

@@ -10,7 +10,6 @@ from pybpfasm.compiler.frontend.expressions import first_line, known_limit
 from pybpfasm.compiler.frontend.returns import FromProgram
 from pybpfasm.compiler.frontend.values import (
     Constant,
-    Elements,
     Place,
     Pointer,
     Scalar,
@@ -19,7 +18,6 @@ from pybpfasm.compiler.frontend.values import (
     known_operand,
     target_name,
 )
-from pybpfasm.ir.operations import StackAddress
 from pybpfasm.ir.operations import Value as IrValue
 
 if TYPE_CHECKING:
@@ -156,9 +154,10 @@ class Statements:
             case ast.Attribute() if declared is None:
                 self._assign_field(target, value_node, value)
             case ast.Subscript() if declared is None:
-                self._assign_element(target, value_node, value)
+                indexing = lowering.indexing
+                indexing.put(target, indexing.find(target), value_node, value)
             case _:
-                lowering.fail(target, "assign to a name or to a field")
+                lowering.fail(target, "assign to a name, a field or an element")
 
     def _assign_several(self, targets: ast.Tuple, value_node: ast.expr) -> None:
         """`a, b = x, y`: all values are evaluated before the first is assigned."""
@@ -199,14 +198,6 @@ class Statements:
         operand = self._lowering.expressions.operand(node, value)
         return Scalar(operand, self._lowering.expressions.scalar_type(value))
 
-    def _assign_element(self, target: ast.Subscript, value_node: ast.AST, value: Value) -> None:
-        lowering = self._lowering
-        owner = lowering.expressions.value(target.value)
-        index = lowering.expressions.constant(target.slice)
-        if not isinstance(owner, Elements) or not isinstance(index, int):
-            lowering.fail(target, f"{describe(owner)} cannot be indexed here")
-        lowering.memory.write_element(target, owner, index, value_node, value)
-
     def _assign_field(self, target: ast.Attribute, value_node: ast.AST, value: Value) -> None:
         self._write_field(target, self._lowering.expressions.value(target.value), value_node, value)
 
@@ -227,8 +218,12 @@ class Statements:
                 # What owns the field is found once: to find it may have effects.
                 owner = expressions.value(field.value)
                 self._write_field(field, owner, node, self._after(node, expressions.attribute(field, owner)))
+            case ast.Subscript() as element:
+                indexing = self._lowering.indexing
+                found = indexing.find(element)
+                indexing.put(element, found, node, self._after(node, indexing.get(element, found)))
             case target:
-                self._lowering.fail(target, "assign to a name or to a field")
+                self._lowering.fail(target, "assign to a name, a field or an element")
 
     def _after(self, node: ast.AugAssign, before: Value) -> Value:
         expressions = self._lowering.expressions
@@ -245,14 +240,14 @@ class Statements:
         declared = frame.declared.get(target.id)
         if declared is not None:
             value = declared.accept(lowering, node, value)
+        if isinstance(value, Place):
+            value = lowering.memory.naming(node, value)
         known = names.get(target.id)
         if isinstance(known, Place) and isinstance(value, Place) and known.type != value.type:
             lowering.fail(node, f"`{target.id}` is {describe(known)}, this is {describe(value)}: use another name")
         if known is not None and target.id not in frame.assigned and not _both_structs(known, value):
             lowering.fail(target, f"`{target.id}` is a parameter, a loop's name or a struct: use another name")
         if isinstance(value, Place):
-            if not isinstance(value.base, StackAddress):
-                lowering.fail(node, "a struct inside another cannot be given a name: use its fields")
             frame.names = {**names, target.id: value}
             return
         frame.assigned.add(target.id)
@@ -267,8 +262,8 @@ class Statements:
         operand = lowering.expressions.operand(node, value)
         if isinstance(operand, IrValue) and operand.name is None:
             operand.name = target.id
-        limit = known_limit(value)
-        return Scalar(operand, lowering.expressions.scalar_type(value), limit)
+        seen = value.seen if isinstance(value, Scalar) else True
+        return Scalar(operand, lowering.expressions.scalar_type(value), known_limit(value), seen)
 
     def _declared(self, annotation: ast.expr) -> Expected:
         try:

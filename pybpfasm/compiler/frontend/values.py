@@ -7,7 +7,7 @@ import attrs
 from pybpfasm.ir.operations import Base, Number
 from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
-from pybpfasm.lang.types import IntType, NetworkType, StructType, TextType, be16, be32, be64
+from pybpfasm.lang.types import IntType, NetworkType, StructType, ValueType, be16, be32, be64
 
 # The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
 UNSIGNED = IntType(64)
@@ -39,12 +39,13 @@ class Constant:
 class Scalar:
     """A number. A network-order number has its bytes in memory order, the upper bits are zero.
 
-    `limit` is the highest that an unsigned one can be, where that is known.
+    `limit` is the highest that an unsigned one can be, where that is known; `seen`: the verifier finds it, too.
     """
 
     operand: Number
     type: ScalarType
     limit: int | None = attrs.field(default=None, eq=False)
+    seen: bool = attrs.field(default=True, eq=False)
 
 
 @attrs.frozen
@@ -56,14 +57,40 @@ class Pointer:
     nullable: bool = False
     kind: Kind = Kind.MEMORY
 
+    @property
+    def is_struct(self) -> bool:
+        """Whether it points to a struct, and not to a context."""
+        return isinstance(self.target, StructType)
+
+
+@attrs.frozen
+class BitField:
+    """Some bits of a number: `count` of them, `shift` above the lowest of `unit` bytes."""
+
+    count: int
+    shift: int
+    unit: int
+
 
 @attrs.frozen
 class Place:
-    """A struct or a field of one, in memory: on the stack or behind a pointer."""
+    """A struct, an array, a text, or a field or an element of one, in memory: on the stack or behind a pointer.
+
+    `base` is a multiple of `alignment`, as far as that matters, which is on the stack only. A bit field has its `bits`.
+    """
 
     base: Base
     offset: int
-    type: IntType | NetworkType | StructType | TextType
+    type: ValueType
+    alignment: int = 8
+    bits: BitField | None = None
+
+
+@attrs.frozen
+class Listed:
+    """`[a, b]`: values that an array can be given."""
+
+    items: "tuple[Value, ...]"
 
 
 @attrs.frozen
@@ -87,7 +114,7 @@ class BoundMethod:
     name: str
 
 
-Value = Constant | Scalar | Pointer | Place | Elements | BoundMethod
+Value = Constant | Scalar | Pointer | Place | Listed | Elements | BoundMethod
 
 
 def target_name(target: PointerTarget) -> str:
@@ -116,7 +143,7 @@ def describe(value: Value) -> str:
             return f"{target_name(target)} | None" if nullable else target_name(target)
         case Place(type=type_):
             return str(type_)
-        case Elements():
+        case Elements() | Listed():
             return "an array"
         case BoundMethod(name=name):
             return f"method {name}"

@@ -71,6 +71,8 @@ class _Folding:
         self.instead: dict[Value, Any] = {}
         self.made: dict[Value, Operation] = {}
         self.bits: dict[Value, int] = {}
+        # Those whose bound the verifier does not find: what says it once more has to stay.
+        self.hidden: set[Value] = set()
         self.uses: dict[Value, int] = {}
         for block in self.order:
             for operation in block.operations:
@@ -106,6 +108,8 @@ class _Folding:
                 bits = self._bits_made(found)
                 if bits < 64:
                     self.bits[result] = bits
+                    if self._hides(found):
+                        self.hidden.add(result)
         block.operations = kept
 
     def _used(self, operand: Any, times: int = 1) -> Any:
@@ -119,6 +123,16 @@ class _Folding:
         if isinstance(operand, int):
             return (operand & MASK64).bit_length()
         return self.bits.get(operand, 64)
+
+    def _hides(self, operation: Operation) -> bool:
+        """Whether the verifier takes the result for any number: it knows no bounds of BPF_DIV, BPF_MOD and BPF_END."""
+        match operation:
+            case Swap() | Binary(code=Alu.DIV | Alu.MOD):
+                return True
+            case Binary(code=Alu.AND, right=int()) | Extend():
+                return False
+            case _:
+                return bool(self.hidden) and any(value in self.hidden for value in values_of(operation))
 
     def _bits_made(self, operation: Operation) -> int:
         match operation:
@@ -206,7 +220,7 @@ class _Folding:
         return plain and isinstance(inner.left, Value) and inner.left.type.kind is Kind.SCALAR
 
     def _masked(self, operation: Binary, left: Any, mask: int) -> Operation | _Known:
-        if mask & (mask + 1) == 0 and self.bits_of(left) <= mask.bit_length():
+        if mask & (mask + 1) == 0 and self.bits_of(left) <= mask.bit_length() and left not in self.hidden:
             return _Known(left)
         inner = self.made.get(left)
         if isinstance(inner, Extend) and not inner.signed and mask < 1 << inner.bits:
@@ -244,7 +258,7 @@ class _Folding:
         if isinstance(source, int):
             low = source & (1 << bits) - 1
             return _Known(low - (1 << bits) if operation.signed and low >> bits - 1 else low)
-        if self.bits_of(source) <= bits - operation.signed:
+        if self.bits_of(source) <= bits - operation.signed and (operation.signed or source not in self.hidden):
             return _Known(source)
         inner = self.made.get(source)
         if isinstance(inner, Extend) and inner.bits >= bits:
@@ -335,6 +349,8 @@ class _Folding:
         left = operation.left
         if isinstance(left, Value) and left.type.is_address and not left.type.nullable and right == 0:
             return {Jump.JEQ: False, Jump.JNE: True}.get(operation.code)
+        if left in self.hidden:
+            return None
         most = (1 << self.bits_of(left)) - 1
         match operation.code:
             case Jump.JEQ | Jump.JNE if right > most:

@@ -105,7 +105,7 @@ class _Merging:
         if isinstance(operation, _CALLS):
             for slot in [each for each in self.open if each in self.escaped]:
                 self._close(slot)
-        if isinstance(operation, Load | AtomicUpdate) and isinstance(operation.base, Value):
+        if isinstance(operation, Load | Store | AtomicUpdate) and isinstance(operation.base, Value):
             for slot in [each for each in self.open if each in self.escaped]:
                 self._close(slot)
         for operand in operands_of(operation):

@@ -1,0 +1,130 @@
+"""Elements of arrays: a constant index is checked, any other must be known to lie within the array.
+
+The verifier follows where a number can lie through masks, shifts, comparisons and narrow loads, but not through a
+division or a change of byte order. Such a number is compared once more, where it is used as an index.
+"""
+
+import ast
+from typing import TYPE_CHECKING
+
+from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Elements, Place, Scalar, Value, describe
+from pybpfasm.ir.operations import Binary, Copy, MapValueAddress, Number, StackAddress
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.types import Kind, Type
+from pybpfasm.isa import Alu, Jump
+from pybpfasm.lang.types import ArrayType, IntType, TextType
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.frontend.lowering import Lowering
+
+BYTE = IntType(8)
+
+
+class Indexing:
+    """Compiles `a[i]`."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def read(self, node: ast.Subscript) -> Value:
+        """The value of an element."""
+        return self.get(node, self.find(node))
+
+    def find(self, node: ast.Subscript) -> "Place | tuple[Elements, int]":
+        """Where an element lies: in memory, or in a context's array."""
+        owner = self._lowering.expressions.value(node.value)
+        if isinstance(node.slice, ast.Slice):
+            self._lowering.fail(node.slice, "there are no slices in a BPF program: take the elements one by one")
+        if isinstance(owner, Elements):
+            index = self._lowering.expressions.constant(node.slice)
+            if isinstance(index, int):
+                return owner, index
+        if isinstance(owner, Place) and isinstance(owner.type, ArrayType | TextType):
+            return self._element(node, owner, owner.type)
+        self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")
+
+    def get(self, node: ast.AST, found: "Place | tuple[Elements, int]") -> Value:
+        """What lies there."""
+        memory = self._lowering.memory
+        return memory.read(found, node) if isinstance(found, Place) else memory.element(node, *found)
+
+    def put(
+        self, node: ast.Subscript, found: "Place | tuple[Elements, int]", value_node: ast.AST, value: Value
+    ) -> None:
+        """Assign an element."""
+        memory = self._lowering.memory
+        if isinstance(found, Place):
+            memory.write(found, node, value_node, value, f"`{ast.unparse(node)}`")
+        else:
+            memory.write_element(node, *found, value_node, value)
+
+    def _element(self, node: ast.Subscript, array: Place, type_: ArrayType | TextType) -> Place:
+        element, count = (type_.element, type_.count) if isinstance(type_, ArrayType) else (BYTE, type_.size)
+        index = self._lowering.expressions.number(node.slice)
+        if isinstance(index, Constant):
+            number = int(index.value)
+            if not 0 <= number < count:
+                reason = f"index {number} is outside the array's {count} elements"
+                self._lowering.fail(node.slice, reason)
+            return Place(array.base, array.offset + number * element.size, element, array.alignment)
+        operand = self._within(node.slice, index, count)
+        base = self._moved(node, array, self._scaled(node, operand, element.size))
+        offset = 0 if isinstance(array.base, StackAddress | MapValueAddress) else array.offset
+        alignment = min(array.alignment, element.size & -element.size)
+        if isinstance(array.base, StackAddress):
+            start = array.base.offset + array.offset
+            alignment = min(alignment, (start & -start) or 8)
+        return Place(base, offset, element, alignment)
+
+    def _within(self, node: ast.expr, index: Scalar, count: int) -> Number:
+        """The index, which is sure to be one of the array's."""
+        if index.type == SIGNED:
+            self._lowering.fail(node, "this index is signed: test it against 0, and use cast(u32, …) of it")
+        if index.limit is None or index.limit >= count:
+            mask = f"`& {count - 1}`, " if count & (count - 1) == 0 else ""
+            most = "anything" if index.limit is None else f"{index.limit}"
+            reason = f"the array has {count} elements, this index can be {most}"
+            how = f"bound it by {mask}`min(…, {count - 1})`, or test it, `if {ast.unparse(node)} < {count}`"
+            self._lowering.fail(node, f"{reason}: {how}")
+        return index.operand if index.seen else self._compared_again(node, index, count)
+
+    def _compared_again(self, node: ast.expr, index: Scalar, count: int) -> Number:
+        lowering = self._lowering
+        yes, no, end = lowering.junction(), lowering.junction(), lowering.junction()
+        lowering.branch(node, Jump.JLT, index.operand, count, yes, no)
+        for junction, operand in ((yes, index.operand), (no, 0)):
+            lowering.enter(junction)
+            lowering.goto(end, node, {RESULT: Scalar(operand, UNSIGNED)})
+        lowering.enter(end)
+        found = lowering.take(RESULT)
+        assert isinstance(found, Scalar)  # noqa: S101 - both ways brought one
+        return found.operand
+
+    def _scaled(self, node: ast.AST, operand: Number, size: int) -> Number:
+        return operand if size == 1 else self._binary(node, Alu.MUL, operand, size, self._lowering.value())
+
+    def _moved(self, node: ast.AST, array: Place, distance: Number) -> IrValue:
+        """The array's address and a distance."""
+        base = array.base
+        if isinstance(base, StackAddress | MapValueAddress):
+            base = self._in_register(node, array, base)
+        return self._binary(node, Alu.ADD, base, distance, self._lowering.value(base.type))
+
+    def _in_register(self, node: ast.AST, array: Place, base: StackAddress | MapValueAddress) -> IrValue:
+        lowering = self._lowering
+        if isinstance(base, StackAddress):
+            if not lowering.target.stack_by_index:
+                reason = "to index what is on the stack by a number that is not constant needs Linux 5.12"
+                lowering.fail(node, f"{reason}, this is compiled for {lowering.target.name}: keep the array in a map")
+            address: StackAddress | MapValueAddress = StackAddress(base.slot, base.offset + array.offset)
+        else:
+            address = MapValueAddress(base.map, base.offset + array.offset)
+        kind = Kind.STACK if isinstance(base, StackAddress) else Kind.MAP_VALUE
+        result = lowering.value(Type(kind))
+        lowering.emit(Copy(result, address, lowering.location(node)))
+        return result
+
+    def _binary(self, node: ast.AST, code: Alu, left: Number, right: Number, result: IrValue) -> IrValue:
+        self._lowering.emit(Binary(code, result, left, right, self._lowering.location(node)))
+        return result
