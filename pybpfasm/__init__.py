@@ -9,6 +9,7 @@ from pybpfasm.lazy import lazy_attributes
 TYPE_CHECKING = False  # as typing has it, which costs more to import than all of this
 if TYPE_CHECKING:
     from pybpfasm.lang import helpers
+    from pybpfasm.lang.buffers import Buffer
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
     from pybpfasm.lang.maps import (
         BPF_ANY,
@@ -53,6 +54,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "lang": "helpers",
+            "lang.buffers": "Buffer",
             "lang.contexts": "SkMsg Sock SockAddr SockOps Sockopt",
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap PerCpuArray SkStorage
                 SockHash""",
@@ -70,6 +72,7 @@ __all__ = [
     "BPF_NOEXIST",
     "Array",
     "Bits",
+    "Buffer",
     "HashMap",
     "Length",
     "PerCpuArray",

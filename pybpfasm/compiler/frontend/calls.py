@@ -24,14 +24,15 @@ from pybpfasm.compiler.frontend.values import (
     Value,
     describe,
 )
-from pybpfasm.ir.operations import Argument, Base, Binary, Call, Extend, Load, MapReference, Swap
+from pybpfasm.ir.operations import Argument, Base, Binary, Call, Extend, Load, MapReference, StackAddress, Swap
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.isa import Alu, Jump
 from pybpfasm.lang import types as lang
+from pybpfasm.lang.buffers import MOST_BYTES, Buffer
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration, SkStorage
-from pybpfasm.lang.types import NetworkType, StructType, btf_type, is_record, value_type
+from pybpfasm.lang.types import ArrayType, IntType, NetworkType, StructType, btf_type, is_record, value_type
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Calls:
                 return self._optval(node, pointer)
             case Constant(value=type() as struct) if is_record(struct):
                 return self._lowering.memory.construct(node, struct)
+            case Constant(value=type() as class_) if class_ is Buffer:
+                return self._buffer(node)
             case Constant(value=function) if _marked(function, "__bpf_helper__"):
                 return self._helper(node, function)
             case Constant(value=function) if _marked(function, "__bpf_inline__"):
@@ -228,6 +231,14 @@ class Calls:
             lowering.goto(done, node, {RESULT: Pointer(value, layout, nullable=True, kind=Kind.PACKET)})
         lowering.enter(done)
         return lowering.take(RESULT)
+
+    def _buffer(self, node: ast.Call) -> Place:
+        size = self._lowering.expressions.constant(self.bind(node, Buffer)["size"])
+        if not isinstance(size, int) or not 1 <= size <= MOST_BYTES:
+            self._lowering.fail(node, f"a buffer has 1 to {MOST_BYTES} bytes")
+        place = Place(StackAddress(self._lowering.slot(size, "buffer")), 0, ArrayType(IntType(8), size))
+        self._lowering.access.clear(node, place, size)
+        return place
 
     def _conversion(self, node: ast.Call, function: Function) -> Value:
         bits, to_network = _CONVERSIONS[function]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.conditions import RESULT
-from pybpfasm.compiler.frontend.text import text_method
+from pybpfasm.compiler.frontend.text import is_text, text_method
 from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
@@ -221,10 +221,10 @@ class Expressions:
                 return BoundMethod(owner, node.attr)
             case Pointer(target=type()):
                 return self._lowering.memory.read_context(node, owner)
-            case Pointer() | Place():
-                return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
             case Place() if text_method(owner, node.attr):
                 return BoundMethod(owner, node.attr)
+            case Pointer() | Place() if not is_text(owner):
+                return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
             case Constant(value=MapDeclaration() as declaration) if _is_method(type(declaration), node.attr):
                 return BoundMethod(declaration, node.attr)
             case Constant(value=ModuleType() as module) if hasattr(module, node.attr):

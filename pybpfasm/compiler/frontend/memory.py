@@ -274,8 +274,8 @@ class Memory:
         for index, item in enumerate(items):
             offset = place.offset + index * array.element.size
             target = Place(place.base, offset, array.element, place.alignment)
-            if isinstance(item, Place) and not isinstance(item.base, StackAddress):
-                self._lowering.fail(value_node, "assign what is behind pointers element by element: a[0] = …")
+            if isinstance(item, Place) and _may_overlap(place, item):
+                self._lowering.fail(value_node, "these may be the array's own elements: assign one by one, a[0] = …")
             self.write(target, node, value_node, item, f"{name}[{index}]")
 
     def _write_bytes(self, place: Place, node: ast.AST, data: bytes) -> None:
@@ -301,7 +301,13 @@ class Memory:
         self._lowering.fail(node, f"{name} is {place.type}, this is {describe(value)}")
 
     def naming(self, node: ast.AST, place: Place) -> Value:
-        """A struct as a name gets it: on the stack as it is, behind a pointer a pointer into it."""
+        """A struct as a name gets it: on the stack as it is, behind a pointer a pointer into it. A buffer, too."""
+        if (
+            isinstance(place.type, ArrayType)
+            and isinstance(place.base, StackAddress)
+            and place.base.slot.name == "buffer"
+        ):
+            return place
         if not isinstance(place.type, StructType):
             self._lowering.fail(node, "an array cannot be given a name: use its elements")
         if isinstance(place.base, StackAddress):
@@ -367,6 +373,13 @@ def _name_place(node: ast.AST) -> ast.AST:
     place = ast.Name(node.attr)
     place.lineno, place.col_offset = node.end_lineno or node.lineno, node.end_col_offset - len(node.attr)
     return place
+
+
+def _may_overlap(one: Place, other: Place) -> bool:
+    """Whether a write to one place may change the other."""
+    if isinstance(one.base, StackAddress) and isinstance(other.base, StackAddress):
+        return one.base.slot is other.base.slot
+    return not (isinstance(one.base, StackAddress) or isinstance(other.base, StackAddress))
 
 
 def inside(whole: Place, field: Field) -> Place:
