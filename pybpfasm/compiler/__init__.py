@@ -9,6 +9,7 @@ from typing import Any
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
+from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.function import Function, Unit
@@ -87,10 +88,12 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
 
 def _lowered(program: Program[Any], lowering: Lowering) -> Function:
     try:
-        return lowering.program(program)
+        function = lowering.program(program)
     except RecursionError:
         source = lowering.frames[0].source
         raise CompileError(source.location(source.tree), TOO_DEEP) from None
+    check_references(function)
+    return function
 
 
 def _generated(function: Function, lowering: Lowering) -> Code:

@@ -4,16 +4,20 @@ A declaration is a value: it owns nothing in the kernel. Its methods can only be
 side of a map comes from `pybpfasm.kernel`. A map takes the name by which programs refer to it, unless one is given.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args
+
+import attrs
 
 from pybpfasm.errors import BpfError
 from pybpfasm.lang.contexts import Sock
-from pybpfasm.lang.types import Struct, btf_type, value_type
-from pybpfasm.spec import MapSpec
-from pybpfasm.uapi import MapType
+from pybpfasm.lang.types import Record, btf_type, value_type
+from pybpfasm.spec import MapSpec, Untyped
+from pybpfasm.uapi import Helper, MapType
 
+F = TypeVar("F", bound=Callable[..., Any])
 K = TypeVar("K")
-V = TypeVar("V", bound=Struct)
+V = TypeVar("V", bound=Record)
 # What only user space reads may be any type that has a layout.
 W = TypeVar("W")
 
@@ -32,6 +36,30 @@ class OutsideProgramError(BpfError, TypeError):
 def only_in_program(what: str) -> NoReturn:
     """Refuse a call that has a meaning only when compiled."""
     raise OutsideProgramError(f"{what} can only be called in a BPF program")
+
+
+@attrs.frozen
+class Method:
+    """How a map's method is a helper's call.
+
+    `arguments` are numbers, "map", "size" (of what `data` is), or parameters: `key` and `value` are handed over by
+    address, as the map has them, `into` and `data` are structs, `ctx` and `sock` addresses, all others numbers. `gives`
+    is "value" (an address or None), "errno" of a map's operation, "signed", "number" or "nothing".
+    """
+
+    helper: Helper
+    arguments: tuple[str | int, ...]
+    gives: str = "errno"
+
+
+def method(helper: Helper, *arguments: str | int, gives: str = "errno") -> Callable[[F], F]:
+    """Mark a method as the typed face of a helper."""
+
+    def mark(function: F) -> F:
+        function.__bpf_method__ = Method(helper, arguments, gives)  # type: ignore[attr-defined]  # for the compiler
+        return function
+
+    return mark
 
 
 class MapDeclaration(Generic[K, W]):
@@ -59,11 +87,15 @@ class MapDeclaration(Generic[K, W]):
         return MapSpec(
             name=self.name or name,
             type=self.type,
-            key=btf_type(value_type(self.key_annotation)),
-            value=btf_type(value_type(self.value_annotation)),
+            key=_described(self.key_annotation),
+            value=_described(self.value_annotation),
             max_entries=self.max_entries if max_entries is None else max_entries,
             flags=self.flags,
         )
+
+    def types(self) -> tuple[Any, ...]:
+        """What stands in the brackets of its declaration."""
+        return self._arguments()
 
     def _arguments(self) -> tuple[Any, ...]:
         declared = getattr(self, "__orig_class__", None)
@@ -72,26 +104,68 @@ class MapDeclaration(Generic[K, W]):
         return get_args(declared)
 
 
+def _described(annotation: Any) -> Any:
+    """A key's or a value's type for the kernel; None is nothing, 0 bytes."""
+    return Untyped(0) if annotation is None else btf_type(value_type(annotation))
+
+
 class _Entries(MapDeclaration[K, V]):
     """Maps whose entries a program finds by key."""
 
+    @method(Helper.MAP_LOOKUP_ELEM, "map", "key", gives="value")
     def lookup(self, key: K) -> V | None:
         """The value at `key`, in place; None if there is none."""
         only_in_program("lookup")
 
-
-class HashMap(_Entries[K, V]):
-    """BPF_MAP_TYPE_HASH. It never evicts: an update of a full map fails."""
-
-    type = MapType.HASH
-
+    @method(Helper.MAP_UPDATE_ELEM, "map", "key", "value", "flags")
     def update(self, key: K, value: V, flags: int = BPF_ANY) -> int:
         """Set the value at `key`: 0, or a negative errno (-E2BIG: the map is full)."""
         only_in_program("update")
 
+
+class _Keyed(_Entries[K, V]):
+    """Maps whose entries come and go."""
+
+    @method(Helper.MAP_DELETE_ELEM, "map", "key")
     def delete(self, key: K) -> int:
         """Remove the entry at `key`: 0, or -ENOENT."""
         only_in_program("delete")
+
+
+class HashMap(_Keyed[K, V]):
+    """BPF_MAP_TYPE_HASH. It never evicts: an update of a full map fails."""
+
+    type = MapType.HASH
+
+
+class LruHash(_Keyed[K, V]):
+    """BPF_MAP_TYPE_LRU_HASH: an update of a full map takes the place of an entry that was long not used."""
+
+    type = MapType.LRU_HASH
+
+
+class PerCpuHash(_Keyed[K, V]):
+    """BPF_MAP_TYPE_PERCPU_HASH: a program sees the value of the CPU it runs on."""
+
+    type = MapType.PERCPU_HASH
+
+
+class LruPerCpuHash(_Keyed[K, V]):
+    """BPF_MAP_TYPE_LRU_PERCPU_HASH: both."""
+
+    type = MapType.LRU_PERCPU_HASH
+
+
+class LpmTrie(_Keyed[K, V]):
+    """BPF_MAP_TYPE_LPM_TRIE: the entry with the longest prefix that matches.
+
+    The key is a struct: `prefixlen: u32`, and then the data, highest bit first, as an address in network order is.
+    """
+
+    type = MapType.LPM_TRIE
+
+    def __init__(self, *, max_entries: int, flags: int = 0, name: str | None = None) -> None:
+        super().__init__(max_entries=max_entries, flags=flags | BPF_F_NO_PREALLOC, name=name)
 
 
 class Array(_Entries[K, V]):
@@ -106,11 +180,37 @@ class PerCpuArray(_Entries[K, V]):
     type = MapType.PERCPU_ARRAY
 
 
+class SkStorage(MapDeclaration[K, V]):
+    """BPF_MAP_TYPE_SK_STORAGE: a value that lives and ends with its socket. Its key is i32."""
+
+    type = MapType.SK_STORAGE
+
+    def __init__(self, *, name: str | None = None) -> None:
+        # uapi linux/bpf.h: local storage has no size of its own and must not be preallocated.
+        super().__init__(max_entries=0, flags=BPF_F_NO_PREALLOC, name=name)
+
+    @method(Helper.SK_STORAGE_GET, "map", "sock", 0, 0, gives="value")
+    def get(self, sock: Sock) -> V | None:
+        """The socket's value, in place; None if it has none."""
+        only_in_program("get")
+
+    @method(Helper.SK_STORAGE_GET, "map", "sock", 0, 1, gives="value")
+    def get_or_create(self, sock: Sock) -> V | None:
+        """The socket's value, made of zeros if it had none; None if there is no memory for it."""
+        only_in_program("get_or_create")
+
+    @method(Helper.SK_STORAGE_DELETE, "map", "sock", gives="signed")
+    def delete(self, sock: Sock) -> int:
+        """Remove the socket's value: 0, or -ENOENT."""
+        only_in_program("delete")
+
+
 class SockHash(MapDeclaration[K, V]):
     """BPF_MAP_TYPE_SOCKHASH: sockets by key. Its value, for user space, is the socket's cookie: a struct of 8 bytes."""
 
     type = MapType.SOCKHASH
 
+    @method(Helper.MAP_DELETE_ELEM, "map", "key")
     def delete(self, key: K) -> int:
         """Take the socket at `key` out: 0, or -ENOENT. Bytes that were redirected to it and not read are lost."""
         only_in_program("delete")
@@ -123,25 +223,3 @@ class SockHash(MapDeclaration[K, V]):
                 f"the value of a SOCKHASH is a socket's cookie, {_COOKIE_BYTES} bytes, not {spec.value.size}"
             )
         return spec
-
-
-class SkStorage(MapDeclaration[K, V]):
-    """BPF_MAP_TYPE_SK_STORAGE: a value that lives and ends with its socket. Its key is i32."""
-
-    type = MapType.SK_STORAGE
-
-    def __init__(self, *, name: str | None = None) -> None:
-        # uapi linux/bpf.h: local storage has no size of its own and must not be preallocated.
-        super().__init__(max_entries=0, flags=BPF_F_NO_PREALLOC, name=name)
-
-    def get(self, sock: Sock) -> V | None:
-        """The socket's value, in place; None if it has none."""
-        only_in_program("get")
-
-    def get_or_create(self, sock: Sock) -> V | None:
-        """The socket's value, made of zeros if it had none; None if there is no memory for it."""
-        only_in_program("get_or_create")
-
-    def delete(self, sock: Sock) -> int:
-        """Remove the socket's value: 0, or -ENOENT."""
-        only_in_program("delete")

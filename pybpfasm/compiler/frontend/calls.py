@@ -24,16 +24,15 @@ from pybpfasm.compiler.frontend.values import (
     Value,
     describe,
 )
-from pybpfasm.ir.operations import Argument, Base, Binary, Call, Extend, Load, MapReference, StackAddress, Swap
+from pybpfasm.ir.operations import Argument, Binary, Call, Load, StackAddress, Swap
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.isa import Alu, Jump
 from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer
 from pybpfasm.lang.contexts import Sockopt
-from pybpfasm.lang.maps import MapDeclaration, SkStorage
-from pybpfasm.lang.types import ArrayType, IntType, NetworkType, StructType, btf_type, is_record, value_type
-from pybpfasm.uapi import Helper
+from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.types import ArrayType, IntType, NetworkType, is_record, value_type
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -43,10 +42,6 @@ Function = Callable[..., Any]
 
 # Where a Sockopt's buffer begins and ends (struct bpf_sockopt).
 _OPTVAL, _OPTVAL_END = 8, 16
-
-_SK_STORAGE_GET_F_CREATE = 1
-
-_MAYBE_VALUE = Type(Kind.MAP_VALUE, nullable=True)
 
 _CONVERSIONS: dict[Function, tuple[int, bool]] = {
     lang.htons: (16, True),
@@ -71,10 +66,8 @@ class Calls:
         match callee:
             case BoundMethod(owner=Place()):
                 return self._lowering.conditions.as_value(node, callee)
-            case BoundMethod(owner=SkStorage() as storage, name=name):
-                return self._storage_method(node, storage, name)
             case BoundMethod(owner=MapDeclaration() as declaration, name=name):
-                return self._map_method(node, declaration, name)
+                return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer):
                 return self._optval(node, pointer)
             case Constant(value=type() as struct) if is_record(struct):
@@ -100,7 +93,7 @@ class Calls:
         if not isinstance(callee, Constant) or not _marked(callee.value, "__bpf_inline__"):
             return False
         function = callee.value
-        if self._hints(node, function).get("return") is not bool:
+        if self.hints(node, function).get("return") is not bool:
             return False
         source, names = self._callee(node, function)
         self._body(source, names, ToCondition(self._lowering, yes, no))
@@ -109,8 +102,8 @@ class Calls:
 
     def _inline(self, node: ast.Call, function: Function) -> Value:
         lowering = self._lowering
-        hints = self._hints(node, function)
-        result = self._expected(node, hints.get("return", None))
+        hints = self.hints(node, function)
+        result = self.expected(node, hints.get("return", None))
         target = ToCaller(lowering, result, lowering.junction())
         source, names = self._callee(node, function)
         caller_names = lowering.frame.names
@@ -141,19 +134,19 @@ class Calls:
             self._lowering.frames.pop()
 
     def _parameters(self, node: ast.Call, function: Function) -> dict[str, Any]:
-        hints = self._hints(node, function)
+        hints = self.hints(node, function)
         names: dict[str, Any] = {}
         for name, argument in self.bind(node, function).items():
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
-            wanted = self._expected(node, hints[name])
+            wanted = self.expected(node, hints[name])
             value = wanted.accept(self._lowering, argument, self._lowering.expressions.value(argument))
             # The function may test what it declares as `… | None`, also where the caller has tested already.
             names[name] = attrs.evolve(value, nullable=wanted.nullable) if isinstance(value, Pointer) else value
         return names
 
     def _helper(self, node: ast.Call, function: Function) -> Value:
-        hints = self._hints(node, function)
+        hints = self.hints(node, function)
         bound = self.bind(node, function)
         arguments: list[Argument] = []
         used_map: MapDeclaration[Any, Any] | None = None
@@ -161,14 +154,15 @@ class Calls:
             hint = hints[name]
             if isinstance(typing.get_origin(hint), type) and issubclass(typing.get_origin(hint), MapDeclaration):
                 used_map = self._map_argument(argument, typing.get_origin(hint))
-                arguments.append(self._map_address(argument, used_map))
+                arguments.append(self._lowering.maps.address(argument, used_map))
             elif isinstance(hint, typing.TypeVar) and used_map is not None:
-                arguments.append(self._stored(argument, used_map.key_annotation))
+                arguments.append(self._lowering.maps.stored(argument, used_map.key_annotation, "key"))
             else:
-                arguments.append(self._plain_argument(argument, self._expected(argument, hint)))
+                arguments.append(self.plain_argument(argument, self.expected(argument, hint)))
         return self._call(node, function.__bpf_helper__, arguments, hints["return"])  # type: ignore[attr-defined]  # marked
 
-    def _plain_argument(self, node: ast.expr, wanted: Expected) -> Argument:
+    def plain_argument(self, node: ast.expr, wanted: Expected) -> Argument:
+        """A number or an address, as it is handed to a helper."""
         value = wanted.accept(self._lowering, node, self._lowering.expressions.value(node))
         if isinstance(value, Pointer):
             return value.operand
@@ -181,33 +175,6 @@ class Calls:
         if isinstance(value, Constant) and isinstance(value.value, kind):
             return value.value
         self._lowering.fail(node, f"a {kind.__name__} is wanted, this is {describe(value)}")
-
-    def _map_method(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
-        bound = self.bind(node, getattr(declaration, name))
-        key = self._stored(bound["key"], declaration.key_annotation)
-        address = self._map_address(node, declaration)
-        if name == "lookup":
-            target = self._lowering.value(_MAYBE_VALUE)
-            call = Call(target, Helper.MAP_LOOKUP_ELEM, (address, key), self._lowering.location(node))
-            self._lowering.emit(call)
-            return Pointer(target, self._value_layout(node, declaration), nullable=True, kind=Kind.MAP_VALUE)
-        if name == "delete":
-            return self._map_call(node, Helper.MAP_DELETE_ELEM, [address, key])
-        value = self._stored(bound["value"], declaration.value_annotation)
-        flags = self._number_or_zero(bound.get("flags"))
-        return self._map_call(node, Helper.MAP_UPDATE_ELEM, [address, key, value, flags])
-
-    def _storage_method(self, node: ast.Call, storage: SkStorage[Any, Any], name: str) -> Value:
-        argument = self.bind(node, getattr(storage, name))["sock"]
-        sock = self._plain_argument(argument, expected(self._hints(node, storage.get)["sock"]))
-        address = self._map_address(node, storage)
-        if name == "delete":
-            return self._call(node, Helper.SK_STORAGE_DELETE, [address, sock], lang.i64)
-        flags = _SK_STORAGE_GET_F_CREATE if name == "get_or_create" else 0
-        target = self._lowering.value(_MAYBE_VALUE)
-        arguments = (address, sock, 0, flags)
-        self._lowering.emit(Call(target, Helper.SK_STORAGE_GET, arguments, self._lowering.location(node)))
-        return Pointer(target, self._value_layout(node, storage), nullable=True, kind=Kind.MAP_VALUE)
 
     def _optval(self, node: ast.Call, pointer: Pointer) -> Value:
         """The buffer of a getsockopt, if `size` bytes of it can be reached: the comparison the verifier looks for."""
@@ -272,43 +239,6 @@ class Calls:
         type_ = value_type(result)
         return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
 
-    def _map_call(self, node: ast.AST, helper: int, arguments: list[Argument]) -> Value:
-        """Change a map; before Linux 6.4 (d7ba4cc900bf) the answer is an int, whose sign ends at 32 bits."""
-        result = self._call(node, helper, arguments, lang.i64)
-        assert isinstance(result, Scalar)  # noqa: S101 - what _call makes
-        extended = self._lowering.value()
-        self._lowering.emit(Extend(extended, result.operand, 32, True, self._lowering.location(node)))
-        return Scalar(extended, SIGNED)
-
-    def _map_address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapReference:
-        return MapReference(self._lowering.names.map_spec(node, declaration))
-
-    def _value_layout(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> StructType:
-        layout = value_type(declaration.value_annotation)
-        if not isinstance(layout, StructType):
-            self._lowering.fail(node, f"the map's value is {layout}: make it a Struct, so that it can be used in place")
-        return layout
-
-    def _stored(self, node: ast.expr, annotation: Any) -> Base:
-        """A key or a value in memory, for a helper to read."""
-        type_ = value_type(annotation)
-        value = self._lowering.expressions.value(node)
-        if isinstance(type_, StructType):
-            match value:
-                case Place(type=found) if found == type_:
-                    return self._lowering.memory.address(value, node)
-                case Pointer(operand=IrValue() as address, target=found, nullable=False) if found == type_:
-                    return address
-                case _:
-                    self._lowering.fail(node, f"{type_.name} is wanted here, this is {describe(value)}")
-        operand = self._lowering.memory.fitting(node, value, type_, "the map's key or value")
-        return self._lowering.memory.spill(node, operand, btf_type(type_).size)
-
-    def _number_or_zero(self, node: ast.expr | None) -> Argument:
-        if node is None:
-            return 0
-        return self._lowering.expressions.operand(node, self._lowering.expressions.number(node))
-
     def bind(self, node: ast.Call, function: Any, method: str | None = None) -> dict[str, ast.expr]:
         """The call's arguments by the names of the parameters they go to."""
         for argument in node.args:
@@ -329,13 +259,15 @@ class Calls:
             self._lowering.fail(node, f"write the arguments of {target.__name__}() in the order of its parameters")
         return bound
 
-    def _hints(self, node: ast.AST, function: Function) -> dict[str, Any]:
+    def hints(self, node: ast.AST, function: Function) -> dict[str, Any]:
+        """A function's annotations."""
         try:
             return hints_of(function)
         except AnnotationError as error:
             self._lowering.fail(node, f"{function.__name__}: {error}")
 
-    def _expected(self, node: ast.AST, annotation: Any) -> Expected:
+    def expected(self, node: ast.AST, annotation: Any) -> Expected:
+        """What an annotation declares."""
         try:
             return expected(annotation)
         except AnnotationError as error:

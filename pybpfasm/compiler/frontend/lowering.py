@@ -18,11 +18,13 @@ from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.loops import Loops
+from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
 from pybpfasm.compiler.frontend.memory import Memory
 from pybpfasm.compiler.frontend.names import NameResolver
 from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
+from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value
@@ -71,6 +73,8 @@ class Lowering:
         self.expressions = Expressions(self)
         self.conditions = Conditions(self)
         self.calls = Calls(self)
+        self.maps = MapMethods(self)
+        self.ring = RingBuffers(self)
         self.numbers = Numbers(self)
         self.loops = Loops(self)
         self.matching = Matching(self)

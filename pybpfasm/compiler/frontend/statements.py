@@ -256,6 +256,8 @@ class Statements:
     def _named(self, target: ast.Name, node: ast.AST, value: Value) -> Value:
         lowering = self._lowering
         if isinstance(value, Pointer):
+            if isinstance(value.operand, IrValue) and value.operand.name is None:
+                value.operand.name = target.id
             return value
         if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
             lowering.fail(node, f"{describe(value)} cannot be given to the name `{target.id}`")

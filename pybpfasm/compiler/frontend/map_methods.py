@@ -1,0 +1,135 @@
+"""Methods of maps: keys and values are handed to helpers by address, from the stack or from where they lie."""
+
+import ast
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pybpfasm.compiler.frontend.annotations import expected
+from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Place, Pointer, Scalar, Value, describe
+from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.types import Kind, Type
+from pybpfasm.lang.maps import MapDeclaration, Method
+from pybpfasm.lang.queues import RingBuf
+from pybpfasm.lang.types import StructType, btf_type, value_type
+
+if TYPE_CHECKING:
+    from pybpfasm.compiler.frontend.lowering import Lowering
+
+_MAYBE_VALUE = Type(Kind.MAP_VALUE, nullable=True)
+
+
+class MapMethods:
+    """Compiles calls of maps' methods."""
+
+    def __init__(self, lowering: "Lowering") -> None:
+        self._lowering = lowering
+
+    def call(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
+        """The result of a method."""
+        if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
+            return self._lowering.ring.call(node, declaration, name)
+        function = getattr(declaration, name)
+        bound = self._lowering.calls.bind(node, function)
+        rule = function.__bpf_method__
+        assert isinstance(rule, Method)  # noqa: S101 - as `method` marks them
+        address = self.address(node, declaration)
+        by_name = {
+            parameter: self._argument(argument, declaration, function, parameter)
+            for parameter, argument in bound.items()
+        }
+        arguments = tuple(self._chosen(each, by_name, address, function) for each in rule.arguments)
+        return self._answer(node, rule, declaration, arguments)
+
+    def address(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapReference:
+        """The map itself."""
+        return MapReference(self._lowering.names.map_spec(node, declaration))
+
+    def value_layout(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> StructType:
+        """What a map's value is, which a program uses in place."""
+        layout = value_type(declaration.value_annotation)
+        if not isinstance(layout, StructType):
+            self._lowering.fail(node, f"the map's value is {layout}: make it a Struct, so that it can be used in place")
+        return layout
+
+    def stored(self, node: ast.expr, annotation: Any, what: str) -> Base:
+        """A key or a value in memory, for a helper to read."""
+        type_ = value_type(annotation)
+        value = self._lowering.expressions.value(node)
+        if isinstance(type_, StructType):
+            return self._in_place(node, value, type_)
+        operand = self._lowering.memory.fitting(node, value, type_, f"the map's {what}")
+        return self._lowering.memory.spill(node, operand, btf_type(type_).size)
+
+    def struct(self, node: ast.expr) -> tuple[Base, StructType]:
+        """Where a struct lies, whichever it is."""
+        value = self._lowering.expressions.value(node)
+        match value:
+            case Place(type=StructType() as layout) | Pointer(target=StructType() as layout):
+                return self._in_place(node, value, layout), layout
+            case _:
+                self._lowering.fail(node, f"a struct is wanted here, this is {describe(value)}")
+
+    def _in_place(self, node: ast.expr, value: Value, layout: StructType) -> Base:
+        match value:
+            case Place(type=found) if found == layout:
+                return self._lowering.memory.address(value, node)
+            case Pointer(operand=IrValue() as address, target=found, nullable=False) if found == layout:
+                return address
+            case _:
+                self._lowering.fail(node, f"{layout.name} is wanted here, this is {describe(value)}")
+
+    def _argument(self, node: ast.expr, declaration: MapDeclaration[Any, Any], function: Any, name: str) -> Any:
+        calls = self._lowering.calls
+        match name:
+            case "key":
+                return self.stored(node, declaration.key_annotation, "key")
+            case "value":
+                return self.stored(node, declaration.value_annotation, "value")
+            case "into":
+                return self._into(node, declaration)
+            case "data":
+                return self.struct(node)
+            case "ctx" | "sock":
+                return calls.plain_argument(node, expected(calls.hints(node, function)[name]))
+            case _:
+                return self._lowering.expressions.operand(node, self._lowering.expressions.number(node))
+
+    def _into(self, node: ast.expr, declaration: MapDeclaration[Any, Any]) -> Base:
+        """A struct that a helper writes to."""
+        return self._in_place(node, self._lowering.expressions.value(node), self.value_layout(node, declaration))
+
+    def _chosen(self, argument: str | int, by_name: dict[str, Any], address: MapReference, function: Any) -> Argument:
+        if isinstance(argument, int):
+            return argument
+        if argument == "map":
+            return address
+        if argument == "size":
+            layout: StructType = by_name["data"][1]
+            return layout.size
+        if argument not in by_name:
+            return _default(function, argument)
+        found = by_name[argument]
+        return found[0] if argument == "data" else found  # type: ignore[no-any-return]  # an argument, see _argument
+
+    def _answer(
+        self, node: ast.AST, rule: Method, declaration: MapDeclaration[Any, Any], arguments: tuple[Argument, ...]
+    ) -> Value:
+        lowering, location = self._lowering, self._lowering.location(node)
+        if rule.gives == "nothing":
+            lowering.emit(Call(None, int(rule.helper), arguments, location))
+            return Constant(None)
+        result = lowering.value(_MAYBE_VALUE) if rule.gives == "value" else lowering.value()
+        lowering.emit(Call(result, int(rule.helper), arguments, location))
+        if rule.gives == "value":
+            return Pointer(result, self.value_layout(node, declaration), nullable=True, kind=Kind.MAP_VALUE)
+        if rule.gives != "errno":
+            return Scalar(result, SIGNED if rule.gives == "signed" else UNSIGNED)
+        # Before Linux 6.4 (d7ba4cc900bf) the answer is an int, whose sign ends at 32 bits.
+        extended = lowering.value()
+        lowering.emit(Extend(extended, result, 32, True, location))
+        return Scalar(extended, SIGNED)
+
+
+def _default(function: Any, parameter: str) -> int:
+    return int(inspect.signature(function).parameters[parameter].default)

@@ -1,0 +1,202 @@
+"""What a helper lends has to be given back: on every path, once, and not used afterwards.
+
+In: a function of the intermediate form. Out: nothing, or a `CompileError`. On each path it is followed which values
+hold what was acquired; where paths meet, a parameter holds what any of them brings. A test of 0 says that nothing was.
+
+    %1 memory? = call 131(map[events], 16, 0)      held by %1
+    if jeq %1, 0 goto block1 else block2           block1: not held; block2: held
+    block2:
+        call 132(%1, 0)                            given back
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from pybpfasm.compiler.frontend.diagnostics import CompileError
+from pybpfasm.ir.function import Block, Function, reverse_postorder
+from pybpfasm.ir.operations import Binary, Branch, Call, Copy, Goto, Operation, Return, Value, result_of, values_of
+from pybpfasm.isa import Jump
+from pybpfasm.uapi import Helper
+
+
+@attrs.frozen
+class Loan:
+    """What a helper lends: how messages say that, and what gives it back."""
+
+    verb: str
+    how: str
+
+
+_RESERVED = Loan("reserved", "hand it to submit() or discard()")
+_FOUND = Loan("found", "hand it to sk_release()")
+
+_ACQUIRE: dict[int, Loan] = {
+    Helper.RINGBUF_RESERVE: _RESERVED,
+    Helper.SK_LOOKUP_TCP: _FOUND,
+    Helper.SK_LOOKUP_UDP: _FOUND,
+    Helper.SKC_LOOKUP_TCP: _FOUND,
+}
+_RELEASE: dict[int, Loan] = {
+    Helper.RINGBUF_SUBMIT: _RESERVED,
+    Helper.RINGBUF_DISCARD: _RESERVED,
+    Helper.SK_RELEASE: _FOUND,
+}
+
+
+@attrs.frozen
+class Held:
+    """What is known of one loan: whether it may be open, whether it may be given back, and the values that hold it."""
+
+    open: bool
+    returned: bool
+    holders: frozenset[Value]
+
+
+State = dict[Call, Held]
+
+
+def check_references(function: Function) -> None:
+    """Refuse a function that loses, returns twice or uses again what a helper lent."""
+    order = reverse_postorder(function.entry)
+    if not any(isinstance(each, Call) and each.helper in _LENDING for block in order for each in block.operations):
+        return
+    _Following(order).run()
+
+
+_LENDING = frozenset((*_ACQUIRE, *_RELEASE))
+
+
+class _Following:
+    """Walks the blocks until nothing new is learnt."""
+
+    def __init__(self, order: list[Block]) -> None:
+        self.order = order
+        self.before: dict[Block, State] = {order[0]: {}}
+
+    def run(self) -> None:
+        """Follow all paths."""
+        changed = True
+        while changed:
+            changed = False
+            for block in self.order:
+                if block in self.before:
+                    for following, state in self._through(block, dict(self.before[block])):
+                        changed |= self._arrive(following, state)
+
+    def _arrive(self, block: Block, state: State) -> bool:
+        known = self.before.get(block)
+        merged = state if known is None else _merged(known, state)
+        if merged == known:
+            return False
+        self.before[block] = merged
+        return True
+
+    def _through(self, block: Block, state: State) -> list[tuple[Block, State]]:
+        for operation in block.operations:
+            match operation:
+                case Call(helper=helper) if helper in _ACQUIRE:
+                    _acquire(operation, state)
+                case Call(helper=helper) if helper in _RELEASE:
+                    _release(operation, state)
+                case Copy(source=Value() as source) | Binary(left=Value() as source):
+                    _check_use(operation, state)
+                    _derive(source, operation, state)
+                case Return():
+                    _check_return(operation, state)
+                case Goto():
+                    return [(operation.block, _handed_on(operation, state))]
+                case Branch():
+                    return _both_sides(operation, state)
+                case _:
+                    _check_use(operation, state)
+        return [(following, dict(state)) for following in block.successors()]
+
+
+def _acquire(operation: Call, state: State) -> None:
+    result = operation.result
+    known = state.get(operation)
+    if known is not None and known.open:
+        loan = _ACQUIRE[operation.helper]
+        raise CompileError(
+            operation.location,
+            f"what was {loan.verb} here the round before is not given back: {loan.how}",
+        )
+    holders = frozenset() if result is None else frozenset((result,))
+    state[operation] = Held(open=True, returned=False, holders=holders)
+
+
+def _release(operation: Call, state: State) -> None:
+    loan = _RELEASE[operation.helper]
+    given = operation.arguments[0]
+    found = [call for call, held in state.items() if given in held.holders and _ACQUIRE[call.helper] is loan]
+    if not found:
+        raise CompileError(operation.location, f"this is nothing that was {loan.verb}")
+    for call in found:
+        if state[call].returned:
+            raise CompileError(
+                operation.location, f"this may have been given back before: {loan.how} once on each path"
+            )
+        state[call] = attrs.evolve(state[call], open=False, returned=True)
+
+
+def _derive(source: Value, operation: Copy | Binary, state: State) -> None:
+    """An address in the middle of it is good for as long."""
+    for call, held in state.items():
+        if source in held.holders and operation.result.type.is_address:
+            state[call] = attrs.evolve(held, holders=held.holders | {operation.result})
+
+
+def _check_use(operation: Operation, state: State) -> None:
+    for value in values_of(operation):
+        for call, held in state.items():
+            if held.returned and value in held.holders and result_of(operation) is not value:
+                verb = _ACQUIRE[call.helper].verb
+                reason = f"this was {verb} in line {call.location.line} and has been given back: it cannot be used"
+                raise CompileError(operation.location, reason)
+
+
+def _check_return(operation: Return, state: State) -> None:
+    for call, held in state.items():
+        if held.open:
+            loan = _ACQUIRE[call.helper]
+            name = next((f"`{each.name}`" for each in held.holders if each.name), "what")
+            was = "was" if name == "what" else "which was"
+            reason = f"{name}{',' * (name != 'what')} {was} {loan.verb} in line {call.location.line}"
+            raise CompileError(operation.location, f"{reason}, is not given back on this path: {loan.how}")
+
+
+def _handed_on(operation: Goto, state: State) -> State:
+    after = dict(state)
+    given: Any = zip(operation.block.parameters, operation.arguments, strict=True)
+    for parameter, argument in given:
+        for call, held in state.items():
+            holders = after[call].holders - {parameter}
+            if argument in held.holders:
+                holders |= {parameter}
+            after[call] = attrs.evolve(after[call], holders=holders)
+    return after
+
+
+def _both_sides(operation: Branch, state: State) -> list[tuple[Block, State]]:
+    yes, no = dict(state), dict(state)
+    if operation.right == 0 and operation.code in (Jump.JEQ, Jump.JNE) and isinstance(operation.left, Value):
+        none = yes if operation.code is Jump.JEQ else no
+        for call, held in state.items():
+            if operation.left in held.holders:
+                del none[call]
+    return [(operation.yes, yes), (operation.no, no)]
+
+
+def _merged(one: State, other: State) -> State:
+    merged = dict(one)
+    for call, held in other.items():
+        known = merged.get(call)
+        if known is None:
+            merged[call] = held
+        else:
+            holders = known.holders | held.holders
+            merged[call] = Held(known.open or held.open, known.returned or held.returned, holders)
+    return merged
