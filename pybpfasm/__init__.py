@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pybpfasm.lang import helpers
     from pybpfasm.lang.buffers import Buffer
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
+    from pybpfasm.lang.globals import Global, ReadOnly
     from pybpfasm.lang.maps import (
         BPF_ANY,
         BPF_EXIST,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SockHash,
     )
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
+    from pybpfasm.lang.printing import printk
     from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
     from pybpfasm.lang.queues import (
         BPF_F_CURRENT_CPU,
@@ -79,9 +81,11 @@ if not TYPE_CHECKING:
             "lang": "helpers",
             "lang.buffers": "Buffer",
             "lang.contexts": "SkMsg Sock SockAddr SockOps Sockopt",
+            "lang.globals": "Global ReadOnly",
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap LpmTrie LruHash
                 LruPerCpuHash PerCpuArray PerCpuHash SkStorage SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
+            "lang.printing": "printk",
             "lang.programs": "Program connect4 connect6 getsockopt inline sk_msg sock_ops unroll",
             "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
@@ -104,6 +108,7 @@ __all__ = [
     "CpuMap",
     "DevMap",
     "DevMapHash",
+    "Global",
     "HashMap",
     "Length",
     "LpmTrie",
@@ -115,6 +120,7 @@ __all__ = [
     "ProgArray",
     "Program",
     "Queue",
+    "ReadOnly",
     "ReuseportSockArray",
     "RingBuf",
     "SkMsg",
@@ -151,6 +157,7 @@ __all__ = [
     "ntohl",
     "ntohll",
     "ntohs",
+    "printk",
     "sdiv",
     "sk_msg",
     "smod",

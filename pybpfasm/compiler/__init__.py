@@ -6,10 +6,13 @@ source → syntax tree → (frontend) operations → (passes) fewer operations �
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.references import check_references
+from pybpfasm.compiler.frontend.sections import Sections
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.function import Function, Unit
@@ -31,8 +34,8 @@ def compile_program(program: Program[Any], *, target: AnyTarget | None = None, *
 
     Raises `CompileError` with the place in the source, or `BpfError` for a constant that the program does not use.
     """
-    lowering = Lowering(constants, target_for(target))
-    spec = _compile(program, lowering)
+    lowering = Lowering(constants, target_for(target), Sections())
+    spec = _with_sections(_compile(program, lowering), lowering)
     unused = sorted(set(constants) - lowering.names.used_constants)
     if unused:
         raise BpfError(f"program {program.name} uses no constant called {', '.join(unused)}")
@@ -55,11 +58,15 @@ def compile_collection(
     maps: dict[str, MapSpec] = {}
     used: set[str] = set()
     for_target = target_for(target)
+    sections = Sections()
+    compiled: list[tuple[ProgramSpec, Lowering]] = []
     for program in programs:
-        lowering = Lowering(constants, for_target)
-        specs[program.name] = _compile(program, lowering)
+        lowering = Lowering(constants, for_target, sections)
+        compiled.append((_compile(program, lowering), lowering))
         used |= lowering.names.used_constants
-        for name, spec in specs[program.name].maps.items():
+    for made, lowering in compiled:
+        specs[made.name] = _with_sections(made, lowering)
+        for name, spec in specs[made.name].maps.items():
             if maps.setdefault(name, spec) != spec:
                 raise BpfError(f"two programs mean different maps by the name {name}")
     unused = sorted(set(constants) - used) + sorted(set(max_entries) - set(maps))
@@ -67,6 +74,12 @@ def compile_collection(
         raise BpfError(f"no program uses {', '.join(unused)}")
     sized = {name: spec.resized(max_entries.get(name, spec.max_entries)) for name, spec in maps.items()}
     return CollectionSpec(specs, sized)
+
+
+def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
+    """With the maps of global variables, when all that comes into them is known."""
+    used = {section: lowering.variables.map(section) for section in sorted(lowering.variables.used)}
+    return attrs.evolve(spec, maps={**spec.maps, **used}) if used else spec
 
 
 def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:

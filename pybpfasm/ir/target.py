@@ -33,6 +33,8 @@ class Target:
     store_immediate_to_context: bool = False  # 6.4, f37a8cb84cce
     stack_by_index: bool = False  # 5.12, 01f810ace9ed
     fetching_atomics: bool = False  # 5.12, 5ca419f2864a
+    for_each: bool = False  # 5.13, 69c087ba6225
+    trace_vprintk: bool = False  # 5.16, 10aceb629e19
     bpf_loop: bool = False  # 5.17, e6f2dd0f8067
     iterators: bool = False  # 6.4, 6018e1f407cc
     may_goto: bool = False  # 6.9, 011832b97b31

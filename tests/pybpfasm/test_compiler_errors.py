@@ -119,12 +119,12 @@ RULES = [
     (
         "p = by_ip.lookup(1)",
         "p = by_ip.lookup(1) | 1",
-        "the map's key or value is be32, this is int: convert it with htonl",
+        "the map's key is be32, this is int: convert it with htonl",
     ),
     (
         "p = stats.lookup(ctx.user_ip4)",
         "p = stats.lookup(ctx.user_ip4) | ctx",
-        "the map's key or value is u32, this is be32",
+        "the map's key is u32, this is be32",
     ),
     (
         "x = add(ctx.user_port, 1)",
@@ -230,7 +230,7 @@ RULES = [
     ("x: ctx = 1", "x: ctx = 1 | ctx", "this has to be known when the program is compiled"),
     ("x: bool = 1", "x: bool = 1 | 1", "this is int where bool is wanted"),
     ("x: u64 = 1\nx: i64 = 2", "x: i64 = 2 | x", "`x` is declared u64 elsewhere"),
-    ("p = stats.lookup(1 << 32)", "p = stats.lookup(1 << 32) | 1", "4294967296 does not fit the map's key or value"),
+    ("p = stats.lookup(1 << 32)", "p = stats.lookup(1 << 32) | 1", "4294967296 does not fit the map's key"),
     ("x = ctx.type or 5", "x = ctx.type or 5 | ctx", "a bool is wanted, this is int: compare it"),
     ("x = odd(1) and ctx.type", "x = odd(1) and ctx.type | ctx", "a bool is wanted, this is int: compare it"),
     ("x = 1 < ctx.type is None", "x = 1 < ctx.type is None | 1", "`is` stands by itself: join the comparisons with"),

@@ -32,6 +32,7 @@ from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.printing import printk
 from pybpfasm.lang.types import ArrayType, IntType, NetworkType, is_record, value_type
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Calls:
                 return self._conversion(node, function)
             case Constant(value=function) if self._lowering.numbers.is_intrinsic(function):
                 return self._lowering.numbers.call(node, function)
+            case Constant(value=function) if function is printk:
+                return self._lowering.printing.call(node)
             case Constant(value=function) if function is lang.ip4:
                 return self._address_constant(node)
             case _:

@@ -55,6 +55,7 @@ class Indexing:
         """Assign an element."""
         memory = self._lowering.memory
         if isinstance(found, Place):
+            self._lowering.variables.check_writable(node, found)
             memory.write(found, node, value_node, value, f"`{ast.unparse(node)}`")
         else:
             memory.write_element(node, *found, value_node, value)

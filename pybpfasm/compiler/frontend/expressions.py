@@ -30,6 +30,7 @@ from pybpfasm.compiler.frontend.values import (
 from pybpfasm.ir.operations import Binary, Number
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.globals import Global, ReadOnly
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.types import IntType, NetworkType, be16, be32, be64
 
@@ -224,6 +225,8 @@ class Expressions:
             case Place() if text_method(owner, node.attr):
                 return BoundMethod(owner, node.attr)
             case Pointer() | Place() if not is_text(owner):
+                return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
+            case Constant(value=Global() | ReadOnly()) if node.attr == "value":
                 return self._lowering.memory.read(self._lowering.memory.field(node, owner), node)
             case Constant(value=MapDeclaration() as declaration) if _is_method(type(declaration), node.attr):
                 return BoundMethod(declaration, node.attr)

@@ -24,12 +24,26 @@ from pybpfasm.compiler.frontend.memory import Memory
 from pybpfasm.compiler.frontend.names import NameResolver
 from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
+from pybpfasm.compiler.frontend.printing import Printing
 from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
+from pybpfasm.compiler.frontend.sections import Sections
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value
+from pybpfasm.compiler.frontend.variables import Variables
 from pybpfasm.ir.function import Block, Function
-from pybpfasm.ir.operations import Branch, Goto, Location, MayGoto, Number, Operation, Slot
+from pybpfasm.ir.operations import (
+    Argument,
+    Branch,
+    Copy,
+    Goto,
+    Location,
+    MayGoto,
+    Number,
+    Operation,
+    Slot,
+    StackAddress,
+)
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
@@ -67,8 +81,10 @@ class Loop:
 class Lowering:
     """Builds the operations of one program."""
 
-    def __init__(self, constants: Mapping[str, Any], target: Target) -> None:
+    def __init__(self, constants: Mapping[str, Any], target: Target, sections: Sections) -> None:
         self.target = target
+        self.variables = Variables(self, sections)
+        self.printing = Printing(self)
         self.names = NameResolver(self, constants)
         self.expressions = Expressions(self)
         self.conditions = Conditions(self)
@@ -123,6 +139,15 @@ class Lowering:
     def emit(self, operation: Operation) -> None:
         """Append an operation to the current block."""
         self.block.operations.append(operation)
+
+    def in_register(self, node: ast.AST, operand: Argument) -> Number:
+        """A number or an address that can be stored."""
+        if isinstance(operand, IrValue | int):
+            return operand
+        kind = Kind.STACK if isinstance(operand, StackAddress) else Kind.MAP_VALUE
+        value = self.value(Type(kind))
+        self.emit(Copy(value, operand, self.location(node)))
+        return value
 
     def location(self, node: ast.AST) -> Location:
         """Where a node of the current function stands."""

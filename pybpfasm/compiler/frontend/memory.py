@@ -29,6 +29,7 @@ from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context, ContextField, Sock
+from pybpfasm.lang.globals import Global, ReadOnly
 from pybpfasm.lang.types import (
     ArrayType,
     Field,
@@ -60,6 +61,8 @@ class Memory:
                 whole = self.behind(owner)
             case Place(type=StructType()):
                 whole = owner
+            case Constant(value=Global() | ReadOnly() as variable) if node.attr == "value":
+                return self._lowering.variables.place(node, variable)
             case _:
                 self._lowering.fail(node, f"{describe(owner)} has no fields")
         layout = whole.type
@@ -310,6 +313,7 @@ class Memory:
             return place
         if not isinstance(place.type, StructType):
             self._lowering.fail(node, "an array cannot be given a name: use its elements")
+        self._lowering.variables.check_nameable(node, place)
         if isinstance(place.base, StackAddress):
             return place
         if isinstance(place.base, MapValueAddress):

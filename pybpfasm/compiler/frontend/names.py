@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.paths import Unknown
 from pybpfasm.compiler.frontend.values import Constant, Value
+from pybpfasm.compiler.frontend.variables import is_variable
 from pybpfasm.errors import BpfError
+from pybpfasm.lang.globals import Global, ReadOnly
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import MapSpec
 
@@ -45,7 +47,11 @@ class NameResolver:
 
     def constant(self, node: ast.AST, name: str, value: Any) -> Constant:
         """A Python object of a module or a closure that the program refers to as `name`."""
-        if name in self._constants and not isinstance(value, MapDeclaration | ModuleType) and not callable(value):
+        if (
+            name in self._constants
+            and not isinstance(value, MapDeclaration | ModuleType | Global | ReadOnly)
+            and not callable(value)
+        ):
             return Constant(self._constants[name])
         return self.member(node, name, value)
 
@@ -53,6 +59,8 @@ class NameResolver:
         """A Python object that has the name for itself, such as an enum's member: nothing is put in its place."""
         if isinstance(value, MapDeclaration):
             self._declare(node, name, value)
+        if is_variable(value):
+            self._lowering.variables.declare(name, value)
         return Constant(value)
 
     def map_spec(self, node: ast.AST, declaration: MapDeclaration[Any, Any]) -> MapSpec:

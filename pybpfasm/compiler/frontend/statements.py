@@ -28,8 +28,8 @@ _INSTEAD = {
     ast.Raise: "a BPF program has no exceptions: return",
     ast.With: "a BPF program has no context managers",
     ast.Delete: "a map's entry is removed by its delete(key)",
-    ast.Global: "state lives in maps",
-    ast.Nonlocal: "state lives in maps",
+    ast.Global: "state lives in maps and in Global variables",
+    ast.Nonlocal: "state lives in maps and in Global variables",
     ast.Import: "import at the top of the file",
     ast.ImportFrom: "import at the top of the file",
     ast.FunctionDef: "define it outside and mark it @inline",
@@ -206,7 +206,8 @@ class Statements:
             self._lowering.memory.write_context(target, owner, value_node, value)
             return
         place = self._lowering.memory.field(target, owner)
-        name = f"{describe(owner)}.{target.attr}"
+        self._lowering.variables.check_writable(target, place)
+        name = ast.unparse(target) if isinstance(owner, Constant) else f"{describe(owner)}.{target.attr}"
         self._lowering.memory.write(place, target, value_node, value, name)
 
     def _augmented(self, node: ast.AugAssign) -> None:
