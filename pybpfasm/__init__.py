@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # as typing has it, which costs more to import than all o
 if TYPE_CHECKING:
     from pybpfasm.lang import helpers
     from pybpfasm.lang.buffers import Buffer
+    from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
     from pybpfasm.lang.globals import Global, ReadOnly
     from pybpfasm.lang.maps import (
@@ -29,7 +30,18 @@ if TYPE_CHECKING:
     )
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
     from pybpfasm.lang.printing import printk
-    from pybpfasm.lang.programs import Program, connect4, connect6, getsockopt, inline, sk_msg, sock_ops, unroll
+    from pybpfasm.lang.programs import (
+        Program,
+        callback,
+        connect4,
+        connect6,
+        getsockopt,
+        inline,
+        sk_msg,
+        sock_ops,
+        subprogram,
+        unroll,
+    )
     from pybpfasm.lang.queues import (
         BPF_F_CURRENT_CPU,
         BloomFilter,
@@ -80,13 +92,14 @@ if not TYPE_CHECKING:
         {
             "lang": "helpers",
             "lang.buffers": "Buffer",
+            "lang.callbacks": "loop",
             "lang.contexts": "SkMsg Sock SockAddr SockOps Sockopt",
             "lang.globals": "Global ReadOnly",
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap LpmTrie LruHash
                 LruPerCpuHash PerCpuArray PerCpuHash SkStorage SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
             "lang.printing": "printk",
-            "lang.programs": "Program connect4 connect6 getsockopt inline sk_msg sock_ops unroll",
+            "lang.programs": "Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram unroll",
             "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
@@ -139,6 +152,7 @@ __all__ = [
     "be16",
     "be32",
     "be64",
+    "callback",
     "can_loop",
     "cast",
     "connect4",
@@ -154,6 +168,7 @@ __all__ = [
     "i64",
     "inline",
     "ip4",
+    "loop",
     "ntohl",
     "ntohll",
     "ntohs",
@@ -162,6 +177,7 @@ __all__ = [
     "sk_msg",
     "smod",
     "sock_ops",
+    "subprogram",
     "u8",
     "u16",
     "u32",

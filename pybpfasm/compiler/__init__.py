@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from pybpfasm.compiler.backend import Code, generate
+from pybpfasm.compiler.call_graph import stack_bytes
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.references import check_references
@@ -19,7 +20,7 @@ from pybpfasm.ir.function import Function, Unit
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
-from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec, SourceLine
+from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
 
 __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
 
@@ -96,6 +97,7 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
         instructions=code.instructions,
         maps=dict(lowering.names.maps),
         lines=_source_lines(code),
+        functions=tuple(FunctionInfo(each.slot, each.name, 0) for each in code.functions[1:]),
     )
 
 
@@ -105,17 +107,19 @@ def _lowered(program: Program[Any], lowering: Lowering) -> Function:
     except RecursionError:
         source = lowering.frames[0].source
         raise CompileError(source.location(source.tree), TOO_DEEP) from None
-    check_references(function)
+    for each in (function, *lowering.functions.all):
+        check_references(each)
     return function
 
 
 def _generated(function: Function, lowering: Lowering) -> Code:
     try:
-        code = generate(Unit(function), lowering.target)
+        unit = Unit(function, lowering.functions.all)
+        code = generate(unit, lowering.target)
     except EncodingError:
         reason = "the program is too long: no jump reaches over 32767 instructions; unroll less"
         raise CompileError(function.location, reason) from None
-    used = code.functions[0].stack_bytes
+    used = stack_bytes(unit, code)
     if used > STACK_BYTES:
         reason = f"the program needs {used} bytes of stack, {STACK_BYTES} are there: use less"
         raise CompileError(function.location, reason)
@@ -125,8 +129,9 @@ def _generated(function: Function, lowering: Lowering) -> Code:
 def _source_lines(code: Code) -> tuple[SourceLine, ...]:
     lines: list[SourceLine] = []
     slot, last = 0, None
+    starts = {each.slot for each in code.functions}
     for instruction, location in zip(code.instructions, code.locations, strict=True):
-        if location != last:
+        if location != last or slot in starts:
             lines.append(SourceLine(slot, location.file, location.line, location.column, location.text.strip()))
             last = location
         slot += instruction.slots

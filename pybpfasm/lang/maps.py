@@ -122,6 +122,13 @@ class _Entries(MapDeclaration[K, V]):
         """Set the value at `key`: 0, or a negative errno (-E2BIG: the map is full)."""
         only_in_program("update")
 
+    def for_each(self, body: Callable[..., int], context: Record | None = None) -> int:
+        """Call `body(key, value, context)` for each entry, until it returns 1 (Linux 5.13); how many there were.
+
+        `body` is a `@callback`; without a context it has two parameters.
+        """
+        only_in_program("for_each")
+
 
 class _Keyed(_Entries[K, V]):
     """Maps whose entries come and go."""

@@ -74,6 +74,21 @@ def inline(function: F) -> F:
     return function
 
 
+def subprogram(function: F) -> F:
+    """A function that programs may call: it is compiled once, with registers and a stack of its own.
+
+    It has up to five parameters, numbers, contexts and pointers to structs, and returns a number or None.
+    """
+    function.__bpf_subprogram__ = True  # type: ignore[attr-defined]  # a mark for the compiler
+    return function
+
+
+def callback(function: F) -> F:
+    """A function that the kernel calls: the body of `loop` or `for_each`. It returns 0 to go on, 1 to end."""
+    function.__bpf_callback__ = True  # type: ignore[attr-defined]  # a mark for the compiler
+    return function
+
+
 def unroll(values: Iterable[T]) -> Iterator[T]:
     """In a program, `for x in unroll((…))` repeats its body once for each constant."""
     return iter(values)

@@ -17,6 +17,7 @@ from pybpfasm.compiler.backend.select import Selector
 from pybpfasm.compiler.passes.pipeline import simplify
 from pybpfasm.ir.function import Function, Unit, reverse_postorder
 from pybpfasm.ir.operations import Location
+from pybpfasm.ir.references import functions_named
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import Instruction, Label, resolve_labels
 
@@ -63,8 +64,11 @@ def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
     locations: list[Location] = []
     starts: list[tuple[str, int, int]] = []
     variables: list[tuple[int, int, str]] = []
-    for function in unit.all():
+    pending = [unit.program]
+    for function in pending:
         written, frame, named = _function(function, target, check)
+        # What is not called any more is left out: the verifier refuses code that is not reached.
+        pending += [each for each in functions_named(function) if each not in pending]
         starts.append((function.name, len(locations), frame.size))
         variables += [(len(locations) + at, register, name) for at, register, name in named]
         items += [Label(function.name), *written.items]

@@ -30,6 +30,7 @@ from pybpfasm.ir.types import Kind, Type
 from pybpfasm.isa import Alu, Jump
 from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer
+from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
@@ -79,6 +80,10 @@ class Calls:
                 return self._helper(node, function)
             case Constant(value=function) if _marked(function, "__bpf_inline__"):
                 return self._inline(node, function)
+            case Constant(value=function) if _marked(function, "__bpf_subprogram__"):
+                return self._lowering.functions.call(node, function)
+            case Constant(value=function) if function is loop:
+                return self._lowering.callbacks.loop(node)
             case Constant(value=function) if _is_one_of(function, _CONVERSIONS):
                 return self._conversion(node, function)
             case Constant(value=function) if self._lowering.numbers.is_intrinsic(function):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from pybpfasm.compiler.frontend.access import Access
+from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
+from pybpfasm.compiler.frontend.functions import Functions
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
@@ -85,6 +87,9 @@ class Lowering:
         self.target = target
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
+        self.functions = Functions(self)
+        self.callbacks = Callbacks(self)
+        self.program_name = ""
         self.names = NameResolver(self, constants)
         self.expressions = Expressions(self)
         self.conditions = Conditions(self)
@@ -116,7 +121,7 @@ class Lowering:
 
     def program(self, program: Program[Any]) -> Function:
         """The whole program."""
-        self.kind = program.kind
+        self.kind, self.program_name = program.kind, program.name
         source = Source.of(program.function)
         self.function = Function(program.name, source.location(source.tree))
         self.block = self.function.entry

@@ -29,6 +29,8 @@ class MapMethods:
         """The result of a method."""
         if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
             return self._lowering.ring.call(node, declaration, name)
+        if name == "for_each":
+            return self._lowering.callbacks.for_each(node, declaration)
         function = getattr(declaration, name)
         bound = self._lowering.calls.bind(node, function)
         rule = function.__bpf_method__
