@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SockHash,
     )
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
+    from pybpfasm.lang.packets import SkBuff, XdpMd
     from pybpfasm.lang.printing import printk
     from pybpfasm.lang.programs import (
         Program,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
         sk_msg,
         sock_ops,
         subprogram,
+        tc,
         unroll,
+        xdp,
     )
     from pybpfasm.lang.queues import (
         BPF_F_CURRENT_CPU,
@@ -98,8 +101,10 @@ if not TYPE_CHECKING:
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap LpmTrie LruHash
                 LruPerCpuHash PerCpuArray PerCpuHash SkStorage SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
+            "lang.packets": "SkBuff XdpMd",
             "lang.printing": "printk",
-            "lang.programs": "Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram unroll",
+            "lang.programs": """Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram tc
+                unroll xdp""",
             "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
@@ -136,6 +141,7 @@ __all__ = [
     "ReadOnly",
     "ReuseportSockArray",
     "RingBuf",
+    "SkBuff",
     "SkMsg",
     "SkStorage",
     "Sock",
@@ -148,6 +154,7 @@ __all__ = [
     "StackTrace",
     "Struct",
     "Union",
+    "XdpMd",
     "XskMap",
     "be16",
     "be32",
@@ -178,9 +185,11 @@ __all__ = [
     "smod",
     "sock_ops",
     "subprogram",
+    "tc",
     "u8",
     "u16",
     "u32",
     "u64",
     "unroll",
+    "xdp",
 ]

@@ -12,6 +12,7 @@ from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
+from pybpfasm.compiler.frontend.moved_packets import check_packets
 from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.frontend.sections import Sections
 from pybpfasm.compiler.targets import AnyTarget, target_for
@@ -109,6 +110,7 @@ def _lowered(program: Program[Any], lowering: Lowering) -> Function:
         raise CompileError(source.location(source.tree), TOO_DEEP) from None
     for each in (function, *lowering.functions.all):
         check_references(each)
+        check_packets(each)
     return function
 
 

@@ -27,7 +27,10 @@ class ContextField:
     count: int = 0
 
 
-def _field(offset: int, *, width: int = 4, writable: bool = False, nullable: bool = False, count: int = 0) -> Any:
+def context_field(
+    offset: int, *, width: int = 4, writable: bool = False, nullable: bool = False, count: int = 0
+) -> Any:
+    """A field of a context, as `ContextField` has it."""
     return ContextField(offset, width, writable, nullable, count)
 
 
@@ -42,15 +45,15 @@ class Sock(Context):
 
     uapi = "bpf_sock"
 
-    family: u32 = _field(4)
-    type: u32 = _field(8)
-    protocol: u32 = _field(12)
-    mark: u32 = _field(16)
-    src_ip4: be32 = _field(24)
-    src_port: u32 = _field(44)
-    dst_port: be16 = _field(48, width=2)
-    dst_ip4: be32 = _field(52)
-    state: u32 = _field(72)
+    family: u32 = context_field(4)
+    type: u32 = context_field(8)
+    protocol: u32 = context_field(12)
+    mark: u32 = context_field(16)
+    src_ip4: be32 = context_field(24)
+    src_port: u32 = context_field(44)
+    dst_port: be16 = context_field(48, width=2)
+    dst_ip4: be32 = context_field(52)
+    state: u32 = context_field(72)
 
 
 class SockAddr(Context):
@@ -61,14 +64,14 @@ class SockAddr(Context):
 
     uapi = "bpf_sock_addr"
 
-    user_family: u32 = _field(0)
-    user_ip4: be32 = _field(4, writable=True)
-    user_ip6: list[be32] = _field(8, writable=True, count=4)
-    user_port: be16 = _field(24, writable=True)
-    family: u32 = _field(28)
-    type: u32 = _field(32)
-    protocol: u32 = _field(36)
-    sk: Sock = _field(64, width=8)
+    user_family: u32 = context_field(0)
+    user_ip4: be32 = context_field(4, writable=True)
+    user_ip6: list[be32] = context_field(8, writable=True, count=4)
+    user_port: be16 = context_field(24, writable=True)
+    family: u32 = context_field(28)
+    type: u32 = context_field(32)
+    protocol: u32 = context_field(36)
+    sk: Sock = context_field(64, width=8)
 
 
 class SockOps(Context):
@@ -79,18 +82,18 @@ class SockOps(Context):
 
     uapi = "bpf_sock_ops"
 
-    op: u32 = _field(0)
-    args: list[u32] = _field(4, count=4)
-    family: u32 = _field(20)
-    remote_ip4: be32 = _field(24)
-    local_ip4: be32 = _field(28)
-    remote_port: be32 = _field(64)
-    local_port: u32 = _field(68)
-    bpf_sock_ops_cb_flags: u32 = _field(84)
-    state: u32 = _field(88)
-    data_segs_out: u32 = _field(152)
-    bytes_acked: u64 = _field(176, width=8)
-    sk: Sock | None = _field(184, width=8, nullable=True)
+    op: u32 = context_field(0)
+    args: list[u32] = context_field(4, count=4)
+    family: u32 = context_field(20)
+    remote_ip4: be32 = context_field(24)
+    local_ip4: be32 = context_field(28)
+    remote_port: be32 = context_field(64)
+    local_port: u32 = context_field(68)
+    bpf_sock_ops_cb_flags: u32 = context_field(84)
+    state: u32 = context_field(88)
+    data_segs_out: u32 = context_field(152)
+    bytes_acked: u64 = context_field(176, width=8)
+    sk: Sock | None = context_field(184, width=8, nullable=True)
 
 
 class SkMsg(Context):
@@ -98,13 +101,13 @@ class SkMsg(Context):
 
     uapi = "sk_msg_md"
 
-    family: u32 = _field(16)
-    remote_ip4: be32 = _field(20)
-    local_ip4: be32 = _field(24)
-    remote_port: be32 = _field(60)
-    local_port: u32 = _field(64)
-    size: u32 = _field(68)
-    sk: Sock = _field(72, width=8)
+    family: u32 = context_field(16)
+    remote_ip4: be32 = context_field(20)
+    local_ip4: be32 = context_field(24)
+    remote_port: be32 = context_field(60)
+    local_port: u32 = context_field(64)
+    size: u32 = context_field(68)
+    sk: Sock = context_field(72, width=8)
 
 
 class Sockopt(Context):
@@ -112,11 +115,11 @@ class Sockopt(Context):
 
     uapi = "bpf_sockopt"
 
-    sk: Sock = _field(0, width=8)
-    level: i32 = _field(24)
-    optname: i32 = _field(28)
-    optlen: i32 = _field(32, writable=True)
-    retval: i32 = _field(36, writable=True)
+    sk: Sock = context_field(0, width=8)
+    level: i32 = context_field(24)
+    optname: i32 = context_field(28)
+    optlen: i32 = context_field(32, writable=True)
+    retval: i32 = context_field(36, writable=True)
 
     def optval(self, as_type: type[T]) -> T | None:
         """The caller's buffer as a struct, in place; None if the buffer is shorter."""

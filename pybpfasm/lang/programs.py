@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps, Sockopt
+from pybpfasm.lang.packets import SkBuff, XdpMd
 from pybpfasm.uapi import AttachType, ProgramType
 
 C = TypeVar("C", bound=Context)
@@ -27,6 +28,8 @@ CONNECT4 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CON
 CONNECT6 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT, SockAddr, range(2))
 GETSOCKOPT = ProgramKind(ProgramType.CGROUP_SOCKOPT, AttachType.CGROUP_GETSOCKOPT, Sockopt, range(2))
 SOCK_OPS = ProgramKind(ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS, SockOps, range(2))
+XDP = ProgramKind(ProgramType.XDP, AttachType.XDP, XdpMd, range(5))
+TC = ProgramKind(ProgramType.SCHED_CLS, AttachType.TCX_INGRESS, SkBuff, range(-1, 9))
 SK_MSG = ProgramKind(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, SkMsg, range(2))
 
 
@@ -66,6 +69,16 @@ def sock_ops(function: Callable[[SockOps], int]) -> Program[SockOps]:
 def sk_msg(function: Callable[[SkMsg], int]) -> Program[SkMsg]:
     """sk_msg verdict: runs when a socket of a SOCKHASH sends. Return SK_PASS (1) or SK_DROP (0)."""
     return Program(SK_MSG, function)
+
+
+def xdp(function: Callable[[XdpMd], int]) -> Program[XdpMd]:
+    """xdp: runs on each packet that a device receives. Return XDP_PASS (2), XDP_DROP (1), XDP_TX (3)…"""
+    return Program(XDP, function)
+
+
+def tc(function: Callable[[SkBuff], int]) -> Program[SkBuff]:
+    """tc: runs on packets that come in or go out at a device. Return TC_ACT_OK (0), TC_ACT_SHOT (2)…, or -1."""
+    return Program(TC, function)
 
 
 def inline(function: F) -> F:

@@ -24,10 +24,7 @@ from pybpfasm.compiler.frontend.values import (
     Value,
     describe,
 )
-from pybpfasm.ir.operations import Argument, Binary, Call, Load, StackAddress, Swap
-from pybpfasm.ir.operations import Value as IrValue
-from pybpfasm.ir.types import Kind, Type
-from pybpfasm.isa import Alu, Jump
+from pybpfasm.ir.operations import Argument, Call, StackAddress, Swap
 from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer
 from pybpfasm.lang.callbacks import loop
@@ -70,8 +67,10 @@ class Calls:
                 return self._lowering.conditions.as_value(node, callee)
             case BoundMethod(owner=MapDeclaration() as declaration, name=name):
                 return self._lowering.maps.call(node, declaration, name)
-            case BoundMethod(owner=Pointer(target=type()) as pointer):
+            case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
+            case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
+                return self._lowering.packets.call(node, pointer, name)
             case Constant(value=type() as struct) if is_record(struct):
                 return self._lowering.memory.construct(node, struct)
             case Constant(value=type() as class_) if class_ is Buffer:
@@ -186,26 +185,13 @@ class Calls:
 
     def _optval(self, node: ast.Call, pointer: Pointer) -> Value:
         """The buffer of a getsockopt, if `size` bytes of it can be reached: the comparison the verifier looks for."""
-        lowering, location = self._lowering, self._lowering.location(node)
+        lowering = self._lowering
         argument = self.bind(node, Sockopt(), method="optval")["as_type"]
         struct = lowering.expressions.constant(argument)
         if not is_record(struct):
             lowering.fail(argument, "a Struct is wanted")
         layout = struct.__layout__
-        base = pointer.operand
-        assert isinstance(base, IrValue)  # noqa: S101 - a context
-        packet = Type(Kind.PACKET)
-        start, end, needed = lowering.value(packet), lowering.value(Type(Kind.PACKET_END)), lowering.value(packet)
-        lowering.emit(Load(start, base, _OPTVAL, 8, location))
-        lowering.emit(Load(end, base, _OPTVAL_END, 8, location))
-        lowering.emit(Binary(Alu.ADD, needed, start, layout.size, location))
-        short, enough, done = lowering.junction(), lowering.junction(), lowering.junction()
-        lowering.branch(node, Jump.JGT, needed, end, short, enough)
-        for junction, value in ((short, 0), (enough, start)):
-            lowering.enter(junction)
-            lowering.goto(done, node, {RESULT: Pointer(value, layout, nullable=True, kind=Kind.PACKET)})
-        lowering.enter(done)
-        return lowering.take(RESULT)
+        return lowering.packets.bounded(node, pointer.operand, (_OPTVAL, _OPTVAL_END, 8), layout)
 
     def _buffer(self, node: ast.Call) -> Place:
         size = self._lowering.expressions.constant(self.bind(node, Buffer)["size"])

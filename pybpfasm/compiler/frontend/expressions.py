@@ -297,7 +297,10 @@ class Expressions:
             numbers.append(value)
         operands = [self.operand(side, number) for (side, *_), number in zip(sides, numbers, strict=True)]
         type_ = self._chosen_type(node, numbers)
-        return [Scalar(operand, type_) for operand in operands]
+        return [
+            Scalar(operand, type_, known_limit(number) if type_ == UNSIGNED else None, _seen(number))
+            for operand, number in zip(operands, numbers, strict=True)
+        ]
 
     def _chosen_type(self, node: ast.IfExp, sides: list[Scalar | Constant]) -> ScalarType:
         types = {self.scalar_type(side) for side in sides}

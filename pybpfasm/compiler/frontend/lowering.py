@@ -25,6 +25,7 @@ from pybpfasm.compiler.frontend.matching import Matching
 from pybpfasm.compiler.frontend.memory import Memory
 from pybpfasm.compiler.frontend.names import NameResolver
 from pybpfasm.compiler.frontend.numbers import Numbers
+from pybpfasm.compiler.frontend.packets import Packets
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
 from pybpfasm.compiler.frontend.printing import Printing
 from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
@@ -87,6 +88,7 @@ class Lowering:
         self.target = target
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
+        self.packets = Packets(self)
         self.functions = Functions(self)
         self.callbacks = Callbacks(self)
         self.program_name = ""
@@ -121,8 +123,9 @@ class Lowering:
 
     def program(self, program: Program[Any]) -> Function:
         """The whole program."""
-        self.kind, self.program_name = program.kind, program.name
+        self.kind = program.kind
         source = Source.of(program.function)
+        self.program_name = source.tree.name
         self.function = Function(program.name, source.location(source.tree))
         self.block = self.function.entry
         context = self.function.parameter(CONTEXT, "ctx")

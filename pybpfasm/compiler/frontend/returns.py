@@ -7,7 +7,8 @@ import attrs
 
 from pybpfasm.compiler.frontend.annotations import Expected
 from pybpfasm.compiler.frontend.conditions import RESULT
-from pybpfasm.compiler.frontend.values import Constant, Place, Pointer, Scalar, Value, describe
+from pybpfasm.compiler.frontend.expressions import known_limit
+from pybpfasm.compiler.frontend.values import UNSIGNED, Constant, Place, Pointer, Scalar, Value, describe
 from pybpfasm.ir.operations import Return
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class ToCaller:
                 if not isinstance(value, Scalar | Constant):
                     self.lowering.fail(node, f"{describe(value)} cannot be returned")
                 operand = self.lowering.expressions.operand(node, value)
-                return Scalar(operand, self.lowering.expressions.scalar_type(value))
+                seen = isinstance(value, Constant) or value.seen
+                type_ = self.lowering.expressions.scalar_type(value)
+                return Scalar(operand, type_, known_limit(value) if type_ == UNSIGNED else None, seen)
 
     def _agree(self, node: ast.AST, value: Value) -> None:
         if self.result is None or self.result == value:

@@ -136,7 +136,7 @@ class _Folding:
 
     def _bits_made(self, operation: Operation) -> int:
         match operation:
-            case Load(size=size, signed=False):
+            case Load(size=size, signed=False, result=result) if not result.type.is_address:
                 return size * 8
             case Extend(source=source, bits=bits, signed=False):
                 return min(bits, self.bits_of(source))
