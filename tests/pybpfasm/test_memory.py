@@ -114,6 +114,7 @@ RUNS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("v.grid[2] = v.grid[0]", {"grid": [[1, 2, 3, 4], [0] * 4, [0] * 4]}, {"grid": [[1, 2, 3, 4], [0] * 4, [1, 2, 3, 4]]}),
     ("v.out = len(v.grid) * 100 + len(v.name)", {}, {"out": 316}),
     ("p = v.pair\np.x = 4\nv.out = total(v.pair)", {}, {"out": 4}),
+    ("v.pair.x = 1\nv.pairs = [Pair(x=2, y=0), Pair(x=3, y=0), Pair(x=4, y=0)]\np = v.pair\nfor i in range(3):\n    v.out += p.x\n    p = v.pairs[i]", {}, {"out": 6}),
     # text
     ("v.name = b'abc'", {"name": b"0123456789"}, {"name": b"abc"}),
     ("v.name = v.other", {"other": b"other"}, {"name": b"other"}),
@@ -212,6 +213,7 @@ RULES = [
     ("if v.name:\n    v.out = 1", "if v.name: | v.name", "a number is wanted, this is char[16]"),
     ("n = Number(whole=1, ip=htonl(1))", "n = Number(whole=1, ip=htonl(1)) | Number", "Number is a union: give exactly one of its fields"),
     ("n = Number()", "n = Number() | Number", "Number is a union: give exactly one of its fields"),
+    ("a = Pair(x=1, y=2)\nb = Pair(x=3, y=4)\nfor i in range(3):\n    v.out += a.x\n    a = b", "for i in range(3): | for", "`a` is another struct when the loop comes around: assign its fields, or use two names"),
     ("v.header.version = 16", "v.header.version = 16 | 16", "16 does not fit Header.version, which is 4 bits of u8"),
     ("v.out = v.header.nope", "v.out = v.header.nope | nope", "Header has no field `nope`"),
     ("b = Bytes(all=[0] * v.i)", "b = Bytes(all=[0] * v.i) | v.i", "this has to be known when the program is compiled"),

@@ -110,7 +110,7 @@ class Indexing:
         base = array.base
         if isinstance(base, StackAddress | MapValueAddress):
             base = self._in_register(node, array, base)
-        return self._binary(node, Alu.ADD, base, distance, self._lowering.value(base.type))
+        return self._binary(node, Alu.ADD, base, distance, self._lowering.value(Type(base.type.kind)))
 
     def _in_register(self, node: ast.AST, array: Place, base: StackAddress | MapValueAddress) -> IrValue:
         lowering = self._lowering

@@ -203,6 +203,7 @@ class Loops:
         lowering.frame.names = names = {**names, **hidden}
         block = lowering.function.block()
         carried: dict[str, Value] = {}
+        fixed: dict[str, Value] = {}
         arguments: list[Number] = []
         for name in (*hidden, *assigned_in(node)):
             value = names.get(name)
@@ -214,10 +215,12 @@ class Loops:
                 arguments.append(value.operand)
                 begun = with_operand(value, parameter)
                 carried[name] = attrs.evolve(begun, limit=None) if isinstance(begun, Scalar) else begun
+            elif isinstance(value, Place):
+                fixed[name] = value
         lowering.emit(Goto(block, lowering.location(node), list(arguments)))
         lowering.block = block
         lowering.frame.names = {**names, **carried}
-        return Head(block, carried)
+        return Head(block, carried, fixed)
 
     def _body(self, node: ast.For | ast.While, again: Junction, end: Junction) -> None:
         """The body, up to where its end and each `continue` meet."""
@@ -232,6 +235,10 @@ class Loops:
 
     def _go_back(self, node: ast.AST, head: "Head") -> None:
         lowering = self._lowering
+        for name, begun in head.fixed.items():
+            if lowering.known(name) != begun:
+                reason = f"`{name}` is another struct when the loop comes around: assign its fields, or use two names"
+                lowering.fail(node, reason)
         arguments = [self._comes_around(node, name, value) for name, value in head.carried.items()]
         lowering.emit(Goto(head.block, lowering.location(node), list(arguments)))
         lowering.frame.names = None
@@ -270,11 +277,12 @@ class Loops:
 
 
 class Head:
-    """The block that a loop comes back to, and the names that are its parameters."""
+    """The block that a loop comes back to, the names that are its parameters, and the structs that cannot change."""
 
-    def __init__(self, block: Any, carried: dict[str, Value]) -> None:
+    def __init__(self, block: Any, carried: dict[str, Value], fixed: dict[str, Value]) -> None:
         self.block = block
         self.carried = carried
+        self.fixed = fixed
 
 
 def assigned_in(node: ast.For | ast.While) -> list[str]:

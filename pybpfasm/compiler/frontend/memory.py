@@ -205,7 +205,7 @@ class Memory:
         if place.offset == 0:
             return place.base
         assert isinstance(place.base, IrValue)  # noqa: S101 - of three kinds of addresses the one that is left
-        target = self._lowering.value(place.base.type)
+        target = self._lowering.value(Type(place.base.type.kind))
         self._lowering.emit(Binary(Alu.ADD, target, place.base, place.offset, self._lowering.location(node)))
         return target
 
