@@ -121,7 +121,9 @@ def assert_points_at(error: CompileError, marked: str) -> None:
     assert row.strip() == wanted.strip()
     assert row[error.location.column - 1 :].startswith(piece or wanted.strip())
     assert error.location.text == row
-    first, shown, caret = str(error).splitlines()
+    first, shown, carets = str(error).splitlines()[:3]
     assert first == f"{error.location.file}:{error.location.line}:{error.location.column}: {error.reason}"
     assert shown[4:] == row
-    assert len(caret) - 4 == error.location.column
+    assert len(carets) - len(carets.lstrip()) - 4 == error.location.column - 1
+    assert carets.strip() == "^" * max(error.location.end - error.location.column, 1)
+    assert error.location.end - 1 <= len(row)

@@ -133,12 +133,14 @@ class Calls:
     def _body(self, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
         from pybpfasm.compiler.frontend.lowering import Frame
 
+        before = self._lowering.findings.met
         self._lowering.frames.append(Frame(source, returns, names))
         self._lowering.names.visit(source.function)
         try:
             self._lowering.statements.function(source)
         finally:
             self._lowering.frames.pop()
+        self._lowering.give_up_if(before)
 
     def _parameters(self, node: ast.Call, function: Function) -> dict[str, Any]:
         hints = self.hints(node, function)

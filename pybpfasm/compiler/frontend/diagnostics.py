@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -16,15 +16,49 @@ TOO_DEEP = "the program is nested too deeply: split it, with locals or inline fu
 class CompileError(BpfError):
     """A program that the compiler refuses. `location` says where, `reason` what is wrong and what to write instead.
 
-    The text's first line is `file:line:column: reason`; the source line and a caret follow.
+    The text's first line is `file:line:column: reason`; the source line follows, with carets below the part that is
+    meant. `others` are the further errors of the program, whose texts are in this one's, too.
     """
 
-    def __init__(self, location: Location, reason: str) -> None:
+    def __init__(self, location: Location, reason: str, others: "Sequence[CompileError]" = ()) -> None:
         self.location = location
         self.reason = reason
-        caret = " " * (location.column - 1) + "^"
-        place = f"{location.file}:{location.line}:{location.column}"
-        super().__init__(f"{place}: {reason}\n    {location.text}\n    {caret}")
+        self.others = tuple(others)
+        # The name of a pointer that is to be tested first: it is told once.
+        self.untested: str | None = None
+        super().__init__("\n".join([_told(location, reason), *(str(each) for each in others)]))
+
+
+class SilentError(CompileError):
+    """What follows from an error that has been told: nobody is told again."""
+
+
+def _told(location: Location, reason: str) -> str:
+    carets = " " * (location.column - 1) + "^" * max(location.end - location.column, 1)
+    place = f"{location.file}:{location.line}:{location.column}"
+    return f"{place}: {reason}\n    {location.text}\n    {carets}"
+
+
+class Findings:
+    """The errors of one compilation, one a place, in the order of the source."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int], CompileError] = {}
+        # How many were met, also of those that are not told again.
+        self.met = 0
+
+    def add(self, error: CompileError) -> None:
+        """Note an error, unless it follows from another or its place has one."""
+        self.met += 1
+        place = error.location
+        if not isinstance(error, SilentError):
+            self._found.setdefault((place.file, place.line, place.column), error)
+
+    def check(self) -> None:
+        """Raise what was found, as one error."""
+        found = [error for _, error in sorted(self._found.items(), key=lambda each: each[0])]
+        if found:
+            raise CompileError(found[0].location, found[0].reason, found[1:])
 
 
 @attrs.frozen
@@ -63,9 +97,24 @@ class Source:
         line = getattr(node, "lineno", self.tree.lineno)
         column = getattr(node, "col_offset", 0)
         text = self.lines[line - 1]
-        # ast counts UTF-8 bytes, people count characters.
-        prefix = text.encode()[:column].decode(errors="ignore")
-        return Location(self.file, self.first_line + line - 1, len(prefix) + 1, text)
+        return Location(
+            self.file, self.first_line + line - 1, _characters(text, column) + 1, text, self._end(node, line, text)
+        )
+
+    @staticmethod
+    def _end(node: ast.AST, line: int, text: str) -> int:
+        """The column behind the node, or behind its first line; what has a body is shown by its first character."""
+        end = getattr(node, "end_col_offset", None)
+        if end is None or (hasattr(node, "body") and not isinstance(node, ast.IfExp | ast.Lambda)):
+            return 0
+        if getattr(node, "end_lineno", line) != line:
+            return len(text.rstrip()) + 1
+        return _characters(text, end) + 1
+
+
+def _characters(text: str, column: int) -> int:
+    """ast counts UTF-8 bytes, people count characters."""
+    return len(text.encode()[:column].decode(errors="ignore"))
 
 
 def _parsed(text: str, location: Location) -> ast.stmt | None:

@@ -217,6 +217,7 @@ class Functions:
         outer = lowering.function, lowering.block, lowering.frames
         lowering.function, lowering.block, lowering.frames = made.function, made.function.entry, []
         self._building.append(function)
+        before = lowering.findings.met
         try:
             lowering.frames.append(Frame(source, FromFunction(lowering, made, wanted, allowed), dict(values)))
             lowering.names.visit(function)
@@ -228,6 +229,7 @@ class Functions:
         finally:
             self._building.pop()
             lowering.function, lowering.block, lowering.frames = outer
+        lowering.give_up_if(before)
         return made
 
     def _name(self, wanted: str) -> str:

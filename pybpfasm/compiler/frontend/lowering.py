@@ -15,7 +15,7 @@ from pybpfasm.compiler.frontend.access import Access
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
-from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError, Source
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
@@ -92,6 +92,7 @@ class Lowering:
         self.functions = Functions(self)
         self.callbacks = Callbacks(self)
         self.program_name = ""
+        self.findings = Findings()
         self.names = NameResolver(self, constants)
         self.expressions = Expressions(self)
         self.conditions = Conditions(self)
@@ -129,7 +130,11 @@ class Lowering:
         self.function = Function(program.name, source.location(source.tree))
         self.block = self.function.entry
         context = self.function.parameter(CONTEXT, "ctx")
-        self.statements.program(source, Pointer(context, program.kind.context, kind=Kind.CONTEXT))
+        try:
+            self.statements.program(source, Pointer(context, program.kind.context, kind=Kind.CONTEXT))
+        except CompileError as error:
+            self.findings.add(error)
+        self.findings.check()
         return self.function
 
     def value(self, type_: Type = SCALAR) -> IrValue:
@@ -226,6 +231,11 @@ class Lowering:
         found = names[name]
         assert not isinstance(found, Unknown)  # noqa: S101 - callers see to it that the paths agree
         return found
+
+    def give_up_if(self, before: int) -> None:
+        """Leave the statement if a function that it calls has errors of its own: what it gives is not known."""
+        if self.findings.met > before:
+            raise SilentError(self.function.location, "a function that is called here has errors")
 
     def fail(self, node: ast.AST, reason: str) -> NoReturn:
         """Refuse the program at `node`."""

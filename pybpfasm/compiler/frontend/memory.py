@@ -8,6 +8,7 @@ import attrs
 
 from pybpfasm.compiler.frontend.access import widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
+from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
@@ -361,7 +362,9 @@ class Memory:
 
     def _untested(self, node: ast.Attribute) -> NoReturn:
         test = f"`if {ast.unparse(node.value)} is None`"
-        self._lowering.fail(node.value, f"this may be None: test it first, {test}")
+        error = CompileError(self._lowering.location(node.value), f"this may be None: test it first, {test}")
+        error.untested = node.value.id if isinstance(node.value, ast.Name) else None
+        raise error
 
     def _unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
         wanted = name or str(getattr(node, "attr", ""))
@@ -376,6 +379,7 @@ def _name_place(node: ast.AST) -> ast.AST:
         return node
     place = ast.Name(node.attr)
     place.lineno, place.col_offset = node.end_lineno or node.lineno, node.end_col_offset - len(node.attr)
+    place.end_lineno, place.end_col_offset = place.lineno, node.end_col_offset
     return place
 
 

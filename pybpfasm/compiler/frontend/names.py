@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pybpfasm.compiler.frontend.diagnostics import SilentError
 from pybpfasm.compiler.frontend.paths import Unknown
 from pybpfasm.compiler.frontend.values import Constant, Value
 from pybpfasm.compiler.frontend.variables import is_variable
@@ -33,6 +34,8 @@ class NameResolver:
         frame = self._lowering.frame
         local = (frame.names or {}).get(node.id)
         if isinstance(local, Unknown):
+            if local.silent:
+                raise SilentError(self._lowering.location(node), local.reason)
             self._lowering.fail(node, local.reason)
         if local is not None:
             return local

@@ -22,6 +22,7 @@ class Unknown:
     """A name that has no single meaning where paths meet; `reason` says why."""
 
     reason: str
+    silent: bool = False
 
 
 Names = dict[str, "Value | Unknown"]

@@ -4,9 +4,12 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
 from pybpfasm.compiler.frontend.expressions import first_line, known_limit
+from pybpfasm.compiler.frontend.paths import Names, Unknown
 from pybpfasm.compiler.frontend.returns import FromProgram
 from pybpfasm.compiler.frontend.values import (
     Constant,
@@ -72,8 +75,10 @@ class Statements:
 
     def function(self, source: Source) -> None:
         """A function's body, and the return at its end that Python implies."""
+        before = self._lowering.findings.met
         self.suite(source.tree.body)
         if self._lowering.reachable:
+            self._lowering.give_up_if(before)
             frame = self._lowering.frame
             if self._hints(source).get("return") is not type(None):
                 self._lowering.fail(source.tree, f"`{source.tree.name}` can end without a `return`")
@@ -87,9 +92,21 @@ class Statements:
                 self._lowering.fail(statement, "this is never reached: remove it")
             if not self._lowering.reachable:
                 return
-            self._statement(statement)
+            self._recovering(statement)
             if _always_leaves(statement):
                 ended = statement
+
+    def _recovering(self, node: ast.stmt) -> None:
+        """A statement; if it is refused, those behind it are compiled as if it had done what it was meant to."""
+        lowering, frame = self._lowering, self._lowering.frame
+        names, loops = frame.names or {}, len(frame.loops)
+        try:
+            self._statement(node)
+        except CompileError as error:
+            lowering.findings.add(error)
+            del frame.loops[loops:]
+            lowering.block = lowering.function.block()
+            frame.names = None if _always_leaves(node) else {**names, **_poisoned(node, names, error)}
 
     def _statement(self, node: ast.stmt) -> None:
         match node:
@@ -244,6 +261,8 @@ class Statements:
         if isinstance(value, Place):
             value = lowering.memory.naming(node, value)
         known = names.get(target.id)
+        if isinstance(known, Unknown) and known.silent:
+            known = None
         if isinstance(known, Place) and isinstance(value, Place) and known.type != value.type:
             lowering.fail(node, f"`{target.id}` is {describe(known)}, this is {describe(value)}: use another name")
         if known is not None and target.id not in frame.assigned and not _both_structs(known, value):
@@ -284,6 +303,18 @@ class Statements:
             return hints_of(source.function)
         except AnnotationError as error:
             self._lowering.fail(source.tree, str(error))
+
+
+def _poisoned(node: ast.stmt, names: Names, error: CompileError) -> Names:
+    """The names that a refused statement was to give values: their use is no error of its own."""
+    unknown = Unknown("the statement that gives this its value has an error", silent=True)
+    assigned = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    found: Names = dict.fromkeys(assigned, unknown)
+    untested = error.untested
+    pointer = names.get(untested) if untested is not None else None
+    if untested is not None and untested not in found and isinstance(pointer, Pointer):
+        found[untested] = attrs.evolve(pointer, nullable=False)
+    return found
 
 
 def _always_leaves(node: ast.stmt) -> bool:
