@@ -104,6 +104,8 @@ def test_odd_programs(write_module: MakeModule, source: str, place: str, reason:
     assert_points_at(error, place)
 
 
+VARIABLES = "from typing import TypeVar\nT = TypeVar('T')\nS = TypeVar('S', bound=Struct)\n"
+
 # The inline function | its call | line and piece | reason.
 INLINE = [
     ("def f(x) -> int:\n    return 1", "f(1)", "f(1)", "parameter `x` of f has no annotation"),
@@ -135,12 +137,8 @@ INLINE = [
     ("def f(x: u32) -> int:\n    return 1", "f(1 << 32)", "f(1 << 32) | 1 << 32", "4294967296 does not fit u32"),
     ("def f(x: int | None) -> int:\n    return 1", "f(1)", "f(1)", "only a struct or a socket can be `… | None`"),
     ("def f(x: list[int]) -> int:\n    return 1", "f(1)", "f(1)", "list is no type of a BPF program"),
-    (
-        "def f(x: int = 3) -> int:\n    return 1",
-        "f()",
-        "def f(x: int = 3) -> int:",
-        "a function of a BPF program has plain parameters",
-    ),
+    ("def f(x: u8 = 300) -> int:\n    return 1", "f()", "f()", "300 does not fit u8"),
+    ("def f(x: int = 'a') -> int:\n    return 1", "f()", "f()", "this is str where int is wanted"),
     (
         "def f(*x: int) -> int:\n    return 1",
         "f(1)",
@@ -154,10 +152,38 @@ INLINE = [
         "a function of a BPF program has plain parameters",
     ),
     (
-        "def f(x: int) -> int:\n    x += 1\n    return x",
+        "def f(x: int) -> int:\n    x = htons(1)\n    return 1",
         "f(1)",
-        "x += 1 | x",
-        "`x` is a parameter, a loop's name or a struct",
+        "x = htons(1) | htons",
+        "this is be16 where int is",
+    ),
+    ("def f(x: u8) -> int:\n    x = 300\n    return x", "f(1)", "x = 300 | 300", "300 does not fit u8"),
+    (
+        "def f(ctx: SockAddr) -> int:\n    ctx = ctx\n    return 1",
+        "f(ctx)",
+        "ctx = ctx | ctx",
+        "`ctx` is a parameter, a loop's name or a struct",
+    ),
+    (
+        "def f(x: T, y: T) -> T:\n    return x",
+        "f(ctx.type, htons(1))",
+        "f(ctx.type, htons(1)) | htons",
+        "T is int in this",
+    ),
+    ("def f(x: T) -> T:\n    return x.a", "f(ctx.type)", "return x.a | x", "int has no attribute `a`"),
+    ("def f(x: S) -> int:\n    return 1", "f(ctx.type)", "f(ctx.type) | ctx", "a Struct is wanted, this is int"),
+    ("def f(x: type[S]) -> int:\n    return 1", "f(5)", "f(5) | 5", "a Struct is wanted, this is int"),
+    (
+        "def f(x: S) -> int:\n    return x.a",
+        "f(stats.lookup(1))",
+        "f(stats.lookup(1)) | stats",
+        "this may be None where S is",
+    ),
+    (
+        "def f(x: S) -> S | None:\n    return None",
+        "f(Stat(a=1, b=2))",
+        "return None | None",
+        "of what this is None is not known",
     ),
     ("def f(x: int) -> int:\n    pass", "f(1)", "def f(x: int) -> int:", "`f` can end without a `return`"),
     ("def f(x: int) -> int:\n    return", "f(1)", "return", "`return` without a value: the function returns int"),
@@ -211,7 +237,7 @@ INLINE = [
 @pytest.mark.parametrize(("function", "call", "place", "reason"), INLINE, ids=[rule[0][:70] for rule in INLINE])
 def test_odd_inline_functions(write_module: MakeModule, function: str, call: str, place: str, reason: str) -> None:
     """What an inline function may not be is refused, at its declaration, in its body or at its call."""
-    error = refusal(write_module, with_body(call, f"@bpf.inline\n{function}\n"))
+    error = refusal(write_module, with_body(call, f"{VARIABLES}@bpf.inline\n{function}\n"))
     assert error.reason.startswith(reason)
     assert_points_at(error, place)
 

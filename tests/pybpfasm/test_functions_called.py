@@ -324,3 +324,68 @@ def test_loops_run_in_python(tmp_path: Any) -> None:
     assert loop(10, module.body, found) == 4
     assert found == [0, 1, 2, 3]
     assert loop(2, lambda index: index * 0) == 2
+
+
+INLINE = """
+from typing import TypeVar
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+
+@bpf.inline
+def same(x: T) -> T:
+    return x
+
+@bpf.inline
+def read(ctx: SockAddr, wanted: type[S], x: int) -> int:
+    s = wanted(x=x, y=2)
+    return s.x + s.y
+
+@bpf.inline
+def clamped(x: u32, highest: int = 7, *, step: int = 1) -> int:
+    x += step
+    if x > highest:
+        x = highest
+    return x
+
+@bpf.inline
+def countdown(n: int) -> int:
+    total = 0
+    while n > 0:
+        total += n
+        n -= 1
+    return total
+
+@bpf.inline
+def other_of(p: Pair, q: Pair) -> int:
+    if p.x > q.x:
+        p = q
+    return p.y
+
+@bpf.subprogram
+def scaled(x: u8, by: int = 3) -> int:
+    x += 250
+    return x * by
+"""
+
+INLINE_RUNS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("v.b = same(v.a) + 1\nv.port = same(v.port)\np = same(Pair(x=1, y=v.a))\nv.a = p.y + same(3)", {"a": 5, "port": 3}, {"b": 6, "a": 8, "port": 3}),
+    ("p = table.lookup(1)\nif p is None:\n    table.update(1, Pair(x=1, y=4))\np = table.lookup(1)\nif p is not None:\n    q = same(p)\n    v.a = q.y", {}, {"a": 4}),
+    ("v.a = read(ctx, Pair, v.b)", {"b": 4}, {"a": 6}),
+    ("v.a = clamped(v.b) * 10000 + clamped(v.b, 3) * 100 + clamped(v.b, 90, step=9)", {"b": 5}, {"a": 60314}),
+    ("v.a = countdown(4) + countdown(v.b & 3)", {"b": 3}, {"a": 16}),
+    ("table.update(1, Pair(x=1, y=4))\ntable.update(2, Pair(x=2, y=6))\np = table.lookup(1)\nq = table.lookup(2)\nif p is None or q is None:\n    return 0\nv.a = other_of(p, q) * 10 + other_of(q, p)", {}, {"a": 44}),
+    ("v.a = scaled(v.b) * 100 + scaled(v.b, 2)", {"b": 10}, {"a": 12 * 100 + 8}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "before", "after"), INLINE_RUNS, ids=[each[0] for each in INLINE_RUNS])
+def test_inline_functions(
+    caller: Caller, write_module: MakeModule, body: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Type variables, defaults, and parameters that are assigned."""
+    from pybpfasm import htons
+
+    fields = {name: htons(value) if name == "port" else value for name, value in before.items()}
+    found = DataBench(caller, write_module).run(DECLARATIONS + INLINE, body, fields)
+    check(found, after)

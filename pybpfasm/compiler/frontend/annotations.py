@@ -35,19 +35,22 @@ class AnnotationError(Exception):
 
 @attrs.frozen
 class Expected:
-    """A declared type. `any_int` is plain `int`: signed or unsigned."""
+    """A declared type. `any_int` is plain `int`: signed or unsigned; `anything` is a type variable."""
 
     scalar: IntType | NetworkType | BoolType | None = None
     any_int: bool = False
     target: PointerTarget | None = None
     nullable: bool = False
     nothing: bool = False
+    anything: str = ""
 
     def __str__(self) -> str:
         if self.nothing:
             return "None"
         if self.any_int:
             return "int"
+        if self.anything:
+            return self.anything + (" | None" if self.nullable else "")
         if self.target is not None:
             return target_name(self.target) + (" | None" if self.nullable else "")
         return str(self.scalar)
@@ -79,6 +82,9 @@ class Expected:
         return Scalar(number, SIGNED) if signed else value
 
     def _fits(self, lowering: "Lowering", value: Value) -> bool:
+        if self.anything:
+            is_none = isinstance(value, Constant) and value.value is None
+            return self.nullable or not (is_none or (isinstance(value, Pointer) and value.nullable))
         match value:
             case Constant(value=None):
                 return self.target is not None and self.nullable
@@ -129,6 +135,10 @@ def expected(annotation: Any) -> Expected:
         return Expected(scalar=BOOL)
     if annotation in (be16, be32, be64):
         return Expected(scalar=NetworkType(annotation.bits))
+    if isinstance(annotation, typing.TypeVar):
+        return Expected(anything=annotation.__name__)
+    if typing.get_origin(annotation) is type:
+        return Expected(anything=str(annotation))
     target = _pointer_target(annotation)
     if target is not None:
         return Expected(target=target)
@@ -149,6 +159,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _optional(annotation: Any) -> Expected:
     parts = [part for part in typing.get_args(annotation) if part is not type(None)]
+    if len(parts) == 1 and isinstance(parts[0], typing.TypeVar):
+        return Expected(anything=parts[0].__name__, nullable=True)
     target = _pointer_target(parts[0]) if len(parts) == 1 else None
     if target is None:
         raise AnnotationError("only a struct or a socket can be `… | None`")

@@ -23,6 +23,8 @@ from pybpfasm.compiler.frontend.values import (
     Scalar,
     Value,
     describe,
+    is_struct,
+    known_operand,
 )
 from pybpfasm.ir.operations import Argument, Call, StackAddress, Swap
 from pybpfasm.lang import types as lang
@@ -31,13 +33,36 @@ from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
-from pybpfasm.lang.types import ArrayType, IntType, NetworkType, is_record, value_type
+from pybpfasm.lang.types import ArrayType, IntType, NetworkType, Record, is_record, value_type
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
     from pybpfasm.compiler.frontend.paths import Junction
 
 Function = Callable[..., Any]
+
+
+@attrs.frozen
+class Given:
+    """What a parameter gets: the argument, how it is declared, the value that was accepted."""
+
+    name: str
+    node: ast.expr
+    wanted: Expected
+    value: Value
+
+    @property
+    def can_be_assigned(self) -> bool:
+        """Whether the function may give the parameter another value: a number or a pointer to a struct."""
+        return isinstance(self.value, Scalar) or is_struct(self.value) or known_operand(self.value) is not None
+
+    def inside(self) -> Value:
+        """As the function sees it, which may test what it declares as `… | None`, also where the caller has."""
+        value = self.value
+        if isinstance(value, Pointer) and not self.wanted.anything:
+            return attrs.evolve(value, nullable=self.wanted.nullable)
+        return value
+
 
 # Where a Sockopt's buffer begins and ends (struct bpf_sockopt).
 _OPTVAL, _OPTVAL_END = 8, 16
@@ -102,8 +127,8 @@ class Calls:
         function = callee.value
         if self.hints(node, function).get("return") is not bool:
             return False
-        source, names = self._callee(node, function)
-        self._body(source, names, ToCondition(self._lowering, yes, no))
+        source, given = self._callee(node, function)
+        self._body(source, given, ToCondition(self._lowering, yes, no))
         self._lowering.frame.names = None
         return True
 
@@ -112,29 +137,31 @@ class Calls:
         hints = self.hints(node, function)
         result = self.expected(node, hints.get("return", None))
         target = ToCaller(lowering, result, lowering.junction())
-        source, names = self._callee(node, function)
+        source, given = self._callee(node, function)
         caller_names = lowering.frame.names
         # The junction gathers the callee's paths for the caller, whose names none of them can change.
-        self._body(source, names, target)
+        self._body(source, given, target)
         lowering.frame.names = caller_names
         lowering.enter(target.exit)
         if target.result is None or result.nothing:
             return Constant(None)
         return lowering.take(RESULT)
 
-    def _callee(self, node: ast.Call, function: Function) -> tuple[Source, dict[str, Any]]:
-        """An inline function's source, and its parameters' values."""
+    def _callee(self, node: ast.Call, function: Function) -> "tuple[Source, list[Given]]":
+        """An inline function's source, and what its parameters get."""
         if any(frame.source.function is function for frame in self._lowering.frames):
             self._lowering.fail(node, f"{function.__name__} calls itself: an inline function cannot")
         source = Source.of(function)
         self._lowering.statements.check_parameters(source)
-        return source, self._parameters(node, function)
+        return source, self.given(node, function)
 
-    def _body(self, source: Source, names: dict[str, Any], returns: ToCaller | ToCondition) -> None:
+    def _body(self, source: Source, given: "list[Given]", returns: ToCaller | ToCondition) -> None:
         from pybpfasm.compiler.frontend.lowering import Frame
 
         before = self._lowering.findings.met
-        self._lowering.frames.append(Frame(source, returns, names))
+        names: Any = {each.name: each.inside() for each in given}
+        declared = {each.name: each.wanted for each in given if each.can_be_assigned}
+        self._lowering.frames.append(Frame(source, returns, names, set(declared), declared))
         self._lowering.names.visit(source.function)
         try:
             self._lowering.statements.function(source)
@@ -142,17 +169,39 @@ class Calls:
             self._lowering.frames.pop()
         self._lowering.give_up_if(before)
 
-    def _parameters(self, node: ast.Call, function: Function) -> dict[str, Any]:
+    def given(self, node: ast.Call, function: Function) -> "list[Given]":
+        """What each parameter of a function gets: an argument that was accepted, or its default."""
         hints = self.hints(node, function)
-        names: dict[str, Any] = {}
-        for name, argument in self.bind(node, function).items():
+        bound = self.bind(node, function)
+        found: list[Given] = []
+        meant: dict[str, str] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
+            argument = bound.get(name, node)
+            value = self._lowering.expressions.value(argument) if name in bound else Constant(parameter.default)
             wanted = self.expected(node, hints[name])
-            value = wanted.accept(self._lowering, argument, self._lowering.expressions.value(argument))
-            # The function may test what it declares as `… | None`, also where the caller has tested already.
-            names[name] = attrs.evolve(value, nullable=wanted.nullable) if isinstance(value, Pointer) else value
-        return names
+            accepted = wanted.accept(self._lowering, argument, value)
+            if wanted.anything:
+                self._check_meaning(argument, hints[name], accepted, meant)
+            found.append(Given(name, argument, wanted, accepted))
+        return found
+
+    def _check_meaning(self, node: ast.AST, hint: Any, value: Value, meant: dict[str, str]) -> None:
+        """A type variable means one type in a call, and one that its bound allows."""
+        variable = next((each for each in (hint, *typing.get_args(hint)) if isinstance(each, typing.TypeVar)), None)
+        if variable is None:
+            return
+        is_class = typing.get_origin(hint) is type
+        if is_class and not (isinstance(value, Constant) and is_record(value.value)):
+            self._lowering.fail(node, f"a Struct is wanted, this is {describe(value)}")
+        means = describe(value).removesuffix(" | None")
+        known = meant.setdefault(variable.__name__, means)
+        if known != means and means != "None":
+            self._lowering.fail(node, f"{variable.__name__} is {known} in this call, this is {means}")
+        bound = variable.__bound__
+        if isinstance(bound, type) and issubclass(bound, Record) and not (is_class or is_struct(value)):
+            self._lowering.fail(node, f"a {bound.__name__} is wanted, this is {means}")
 
     def _helper(self, node: ast.Call, function: Function) -> Value:
         hints = self.hints(node, function)

@@ -123,17 +123,10 @@ class Functions:
     def call(self, node: ast.Call, function: Function) -> Value:
         """The result of a subprogram."""
         lowering = self._lowering
-        hints = lowering.calls.hints(node, function)
-        bound = lowering.calls.bind(node, function)
-        if len(bound) > MOST_PARAMETERS:
+        given = lowering.calls.given(node, function)
+        if len(given) > MOST_PARAMETERS:
             lowering.fail(node, f"a subprogram has at most {MOST_PARAMETERS} parameters: hand over a struct")
-        accepted: list[tuple[str, ast.expr, Expected, Value]] = []
-        for name, argument in bound.items():
-            if name not in hints:
-                lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
-            wanted = lowering.calls.expected(node, hints[name])
-            value = wanted.accept(lowering, argument, lowering.expressions.value(argument))
-            accepted.append((name, argument, wanted, value))
+        accepted = [(each.name, each.node, each.wanted, each.value) for each in given]
         handed = [self._handed(*each) for each in self._with_signs(accepted)]
         parameters, arguments = [each[0] for each in handed], [each[1] for each in handed]
         compiled = self.compiled(node, function, tuple(parameters))
@@ -207,7 +200,7 @@ class Functions:
 
         lowering = self._lowering
         source = Source.of(function)
-        lowering.statements.check_parameters(source)
+        lowering.statements.check_parameters(source, plain=allowed is not None)
         wanted = lowering.calls.expected(node, lowering.calls.hints(node, function).get("return", None))
         if wanted.target is not None:
             lowering.fail(node, f"{function.__name__} returns {wanted}: a function of its own returns a number or None")
@@ -219,7 +212,11 @@ class Functions:
         self._building.append(function)
         before = lowering.findings.met
         try:
-            lowering.frames.append(Frame(source, FromFunction(lowering, made, wanted, allowed), dict(values)))
+            assigned = {each.name for each in parameters if each.number is not None}
+            returns = FromFunction(lowering, made, wanted, allowed)
+            lowering.frames.append(
+                Frame(source, returns, dict(values), assigned, self._declared(node, function, assigned))
+            )
             lowering.names.visit(function)
             if prepare is not None:
                 names: dict[str, Any] = dict(values)
@@ -231,6 +228,11 @@ class Functions:
             lowering.function, lowering.block, lowering.frames = outer
         lowering.give_up_if(before)
         return made
+
+    def _declared(self, node: ast.AST, function: Function, names: set[str]) -> dict[str, Expected]:
+        """What the parameters are declared to be: what is assigned to them is cut to that."""
+        calls = self._lowering.calls
+        return {name: calls.expected(node, hint) for name, hint in calls.hints(node, function).items() if name in names}
 
     def _name(self, wanted: str) -> str:
         taken = {self._lowering.program_name, *(each.name for each in self.all)}

@@ -8,7 +8,7 @@ import attrs
 from pybpfasm.compiler.frontend.annotations import Expected
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.expressions import known_limit
-from pybpfasm.compiler.frontend.values import UNSIGNED, Constant, Place, Pointer, Scalar, Value, describe
+from pybpfasm.compiler.frontend.values import UNSIGNED, Constant, Place, Pointer, PointerTarget, Scalar, Value, describe
 from pybpfasm.ir.operations import Return
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ToCaller:
             case Pointer():
                 return attrs.evolve(value, nullable=value.nullable or self.expected.nullable)
             case Constant(value=None):
-                return Pointer(0, self.expected.pointer_target(), nullable=True)
+                return Pointer(0, self._target(node), nullable=True)
             case Place():
                 return value
             case _:
@@ -82,6 +82,14 @@ class ToCaller:
                 seen = isinstance(value, Constant) or value.seen
                 type_ = self.lowering.expressions.scalar_type(value)
                 return Scalar(operand, type_, known_limit(value) if type_ == UNSIGNED else None, seen)
+
+    def _target(self, node: ast.expr) -> PointerTarget:
+        """What None is returned in the place of."""
+        if self.expected.target is not None:
+            return self.expected.target
+        if not isinstance(self.result, Pointer):
+            self.lowering.fail(node, "of what this is None is not known here: return a pointer above it")
+        return self.result.target
 
     def _agree(self, node: ast.AST, value: Value) -> None:
         if self.result is None or self.result == value:

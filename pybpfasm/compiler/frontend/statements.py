@@ -57,7 +57,7 @@ class Statements:
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
         self._lowering.names.visit(source.function)
-        self.check_parameters(source)
+        self.check_parameters(source, plain=True)
         parameters = source.tree.args.args
         wanted = target_name(context.target)
         hints = self._hints(source)
@@ -66,11 +66,17 @@ class Statements:
         frame.names = {parameters[0].arg: context}
         self.function(source)
 
-    def check_parameters(self, source: Source) -> None:
-        """Refuse parameters of other kinds than plain ones."""
+    def check_parameters(self, source: Source, *, plain: bool = False) -> None:
+        """Refuse `*` and `**`; of what the kernel calls all that is not plain."""
         arguments = source.tree.args
-        if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults:
-            reason = "a function of a BPF program has plain parameters only, without defaults"
+        if arguments.vararg or arguments.kwarg:
+            reason = "a function of a BPF program has plain parameters: `*` and `**` are not supported"
+            raise CompileError(source.location(source.tree), reason)
+        if plain and (arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults):
+            reason = "a function of a BPF program has plain parameters only where the kernel calls it: no defaults"
+            raise CompileError(source.location(source.tree), reason)
+        if plain and getattr(source.tree, "type_params", []):
+            reason = "type parameters are for inline functions: the kernel calls this one"
             raise CompileError(source.location(source.tree), reason)
 
     def function(self, source: Source) -> None:

@@ -149,6 +149,11 @@ def describe(value: Value) -> str:
             return f"method {name}"
 
 
+def is_struct(value: Value) -> bool:
+    """Whether a value is a struct, or an address of one."""
+    return isinstance(value.type if isinstance(value, Place) else getattr(value, "target", None), StructType)
+
+
 def network_operand(value: be16 | be32 | be64) -> int:
     """A network-order constant as a register holds it: its bytes in memory order, on a little-endian machine."""
     return int.from_bytes(value.packed, "little")
