@@ -9,6 +9,20 @@ from pybpfasm.lazy import lazy_attributes
 TYPE_CHECKING = False  # as typing has it, which costs more to import than all of this
 if TYPE_CHECKING:
     from pybpfasm.lang import helpers
+    from pybpfasm.lang.atomics import (
+        atomic_add,
+        atomic_and,
+        atomic_or,
+        atomic_xor,
+        compare_exchange,
+        exchange,
+        fetch_add,
+        fetch_and,
+        fetch_or,
+        fetch_xor,
+        load_acquire,
+        store_release,
+    )
     from pybpfasm.lang.buffers import Buffer
     from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
@@ -94,6 +108,8 @@ if not TYPE_CHECKING:
         __name__,
         {
             "lang": "helpers",
+            "lang.atomics": """atomic_add atomic_and atomic_or atomic_xor compare_exchange exchange fetch_add fetch_and
+                fetch_or fetch_xor load_acquire store_release""",
             "lang.buffers": "Buffer",
             "lang.callbacks": "loop",
             "lang.contexts": "SkMsg Sock SockAddr SockOps Sockopt",
@@ -156,14 +172,24 @@ __all__ = [
     "Union",
     "XdpMd",
     "XskMap",
+    "atomic_add",
+    "atomic_and",
+    "atomic_or",
+    "atomic_xor",
     "be16",
     "be32",
     "be64",
     "callback",
     "can_loop",
     "cast",
+    "compare_exchange",
     "connect4",
     "connect6",
+    "exchange",
+    "fetch_add",
+    "fetch_and",
+    "fetch_or",
+    "fetch_xor",
     "getsockopt",
     "helpers",
     "htonl",
@@ -175,6 +201,7 @@ __all__ = [
     "i64",
     "inline",
     "ip4",
+    "load_acquire",
     "loop",
     "ntohl",
     "ntohll",
@@ -184,6 +211,7 @@ __all__ = [
     "sk_msg",
     "smod",
     "sock_ops",
+    "store_release",
     "subprogram",
     "tc",
     "u8",

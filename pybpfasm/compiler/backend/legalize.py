@@ -30,7 +30,7 @@ from pybpfasm.ir.operations import (
 )
 from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import SCALAR, Kind, Type
-from pybpfasm.isa import Alu, Jump
+from pybpfasm.isa import Alu, Atomic, Jump
 
 _SIGNED = frozenset((Jump.JSGT, Jump.JSGE, Jump.JSLT, Jump.JSLE))
 
@@ -111,7 +111,7 @@ class _Legalizing:
 
     def _atomic(self, operation: AtomicUpdate) -> None:
         operation.base = self._base(operation.base, operation.location)
-        if isinstance(operation.source, int):
+        if isinstance(operation.source, int) and operation.code is not Atomic.LOAD_ACQUIRE:
             operation.source = self._copied(operation.source, operation.location)
 
     def _value(self, operand: Any, location: Location) -> Any:

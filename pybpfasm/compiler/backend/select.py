@@ -189,6 +189,12 @@ class Selector:
             if operation.result is not None and self._result(operation.result) != 0:
                 self._write(isa.mov(self._result(operation.result), 0))
             return
+        if code is Atomic.LOAD_ACQUIRE:
+            self._write(isa.load_acquire(size, self._result(operation.result), base, offset))  # type: ignore[arg-type]
+            return
+        if code is Atomic.STORE_RELEASE:
+            self._write(isa.store_release(size, base, offset, self.registers[operation.source]))  # type: ignore[index]
+            return
         if operation.result is None and code is not Atomic.XCHG:
             self._write(isa.atomic(code, size, base, offset, self.registers[operation.source]))  # type: ignore[index]
             return

@@ -112,6 +112,8 @@ class Calls:
                 return self._conversion(node, function)
             case Constant(value=function) if self._lowering.numbers.is_intrinsic(function):
                 return self._lowering.numbers.call(node, function)
+            case Constant(value=function) if self._lowering.atomics.knows(function):
+                return self._lowering.atomics.call(node, function)
             case Constant(value=function) if function is printk:
                 return self._lowering.printing.call(node)
             case Constant(value=function) if function is lang.ip4:

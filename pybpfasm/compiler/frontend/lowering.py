@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from pybpfasm.compiler.frontend.access import Access
+from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
@@ -89,6 +90,7 @@ class Lowering:
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
         self.packets = Packets(self)
+        self.atomics = Atomics(self)
         self.functions = Functions(self)
         self.callbacks = Callbacks(self)
         self.program_name = ""

@@ -106,7 +106,7 @@ class Memory:
         if field.count:
             name = f"{target_name(pointer.target)}.{node.attr}"
             return Elements(_base(pointer), field.offset, field.width, field.count, type_, field.writable, name)
-        return self._number(self._load(_base(pointer), field.offset, field.width, node), type_, node)
+        return self.number(self._load(_base(pointer), field.offset, field.width, node), type_, node)
 
     def write_context(self, node: ast.Attribute, pointer: Pointer, value_node: ast.AST, value: Value) -> None:
         """Assign a context's field."""
@@ -120,7 +120,7 @@ class Memory:
     def element(self, node: ast.AST, elements: Elements, index: int) -> Value:
         """The value of an array's element."""
         offset = self._element_offset(node, elements, index)
-        return self._number(self._load(elements.base, offset, elements.width, node), elements.type, node)
+        return self.number(self._load(elements.base, offset, elements.width, node), elements.type, node)
 
     def write_element(self, node: ast.AST, elements: Elements, index: int, value_node: ast.AST, value: Value) -> None:
         """Assign an array's element."""
@@ -156,7 +156,7 @@ class Memory:
             return place
         loaded = self._lowering.access.read(node, place)
         if place.bits is None:
-            return self._number(loaded, type_, node)
+            return self.number(loaded, type_, node)
         if isinstance(type_, IntType) and type_.signed:
             return Scalar(loaded, SIGNED)
         return Scalar(loaded, UNSIGNED, (1 << place.bits.count) - 1)
@@ -350,7 +350,8 @@ class Memory:
     def _store(self, base: Base, offset: int, size: int, source: Number, location: Location) -> None:
         self._lowering.emit(Store(base, offset, size, source, location))
 
-    def _number(self, loaded: IrValue, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
+    def number(self, loaded: IrValue, type_: IntType | NetworkType | BoolType, node: ast.AST) -> Scalar:
+        """What was loaded as a type, with zeros above it, as a number: widened by its sign."""
         if not isinstance(type_, IntType):
             return Scalar(loaded, type_)
         limit = None if type_.signed or type_.bits == 64 else (1 << type_.bits) - 1
