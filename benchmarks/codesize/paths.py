@@ -1,0 +1,80 @@
+"""The hot paths: what each connection, message and query goes through, and the instructions run on the way."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from benchmarks.codesize.equality import run
+from benchmarks.codesize.rivals import Pair
+from benchmarks.codesize.scenes import PROGRAMS
+from pybpfasm.spec import ProgramSpec
+
+# By program, then by what happens: how the scene differs from the usual one.
+HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "connect4": {
+        "redirected": {},
+        "redirected, known by cgroup": {"netns": "unknown", "cgroup": "in mesh"},
+        "to the pod itself": {"to": "127.0.0.1"},
+        "outside the mesh": {"netns": "outside"},
+        "nobody's namespace": {"netns": "unknown"},
+        "UDP": {"protocol": 17},
+    },
+    "connect6": {
+        "redirected": {},
+        "redirected, known by cgroup": {"netns": "unknown", "cgroup": "in mesh"},
+        "to the pod itself": {"to": "::1"},
+        "refused": {"to": "2001:db8::1"},
+        "outside the mesh": {"netns": "outside"},
+        "nobody's namespace": {"netns": "unknown"},
+        "UDP": {"protocol": 17},
+    },
+    "getsockopt": {
+        "answered": {},
+        "another option": {"optname": 81},
+        "another level": {"level": 1},
+        "another socket": {"state": None},
+    },
+    "redirect": {
+        "redirected": {},
+        "by TCP": {"by_tcp": 1},
+        "to the app": {"side": 1},
+        "another socket": {"side": None},
+    },
+    "sockops": {
+        "SYN leaves": {"op": 3},
+        "client established": {"op": 4},
+        "ztunnel established": {"op": 5, "sk": "without"},
+        "first byte by TCP": {"op": 14},
+        "client closed": {"op": 10, "entry": "none"},
+        "another's SYN": {"op": 3, "sk": "without"},
+        "another's client established": {"op": 4, "sk": "without"},
+        "another port's accept": {"op": 5, "local_port": 40000},
+        "another event": {"op": 2},
+    },
+}
+
+
+@attrs.frozen
+class Path:
+    """A hot path and how many instructions ours and the twin run on it."""
+
+    program: str
+    name: str
+    ours: int
+    twin: int
+
+
+def steps(program: ProgramSpec, pair: Pair, change: Mapping[str, Any]) -> int:
+    """How many instructions a program runs in the usual scene with something changed."""
+    make, choices = PROGRAMS[program.name]
+    scene = {**{name: options[0] for name, options in choices.items()}, **change}
+    return run(program, make(pair.ours, scene))[1].steps
+
+
+def paths(pair: Pair) -> Iterator[Path]:
+    """All hot paths, measured."""
+    for name, changes in HOT.items():
+        for what, change in changes.items():
+            ours = steps(pair.ours.programs[name], pair, change)
+            yield Path(name, what, ours, steps(pair.twins[name], pair, change))

@@ -1,0 +1,319 @@
+"""What a program may find: the inputs on which ours and the twins are compared, and those of the hot paths.
+
+A scene is a choice for each thing that a program looks at ("to": "127.0.0.1", "ztunnel": "known"); from it a context,
+maps and what helpers answer are made anew for each run. All that can be chosen is in one table a program; its first
+choices are the usual case.
+"""
+
+import random
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from programs.maps import IN_MESH, IS_ZTUNNEL, ZTUNNEL
+from pybpfasm import sim
+from pybpfasm.sim.helpers.registry import HELPERS
+from pybpfasm.spec import CollectionSpec
+from pybpfasm.uapi import Helper
+
+Scene = Mapping[str, Any]
+Choices = Mapping[str, tuple[Any, ...]]
+
+APP, ZTUNNEL_IP, SERVICE = "10.0.0.5", "10.0.0.9", "10.96.0.10"
+APP_NETNS, ZTUNNEL_NETNS, CGROUP = 77, 99, 4711
+OUT_PORT, CLIENT_PORT = 15001, 40000
+COOKIE = 1001
+MEMORY_LIMIT, MESSAGE_OVERHEAD = 4 << 20, 1024
+U32, U64 = (1 << 32) - 1, (1 << 64) - 1
+
+
+@attrs.frozen
+class Setting:
+    """All that a run needs. `sockets` has the sockets by what they are called here."""
+
+    context: sim.Context
+    maps: dict[str, sim.Map]
+    world: sim.World
+    helpers: dict[Helper | int | str, Callable[..., int | None]]
+    sockets: dict[str, sim.Sock]
+
+
+def scenes(choices: Choices, count: int, seed: int = 0) -> list[Scene]:
+    """The usual case; it with each other choice, and with each two of them; and `count` random ones."""
+    usual = {name: options[0] for name, options in choices.items()}
+    changes = [(name, option) for name, options in choices.items() for option in options[1:]]
+    found: list[Scene] = [usual]
+    found += [usual | {name: option} for name, option in changes]
+    found += [
+        usual | dict(two)
+        for index, first in enumerate(changes)
+        for two in ((first, second) for second in changes[index + 1 :])
+        if two[0][0] != two[1][0]
+    ]
+    found += list(_random(choices, count, seed))
+    return found
+
+
+def _random(choices: Choices, count: int, seed: int) -> Iterator[Scene]:
+    source = random.Random(seed)  # noqa: S311 - the same scenes each time are wanted
+    for _ in range(count):
+        yield {name: source.choice(options) for name, options in choices.items()}
+
+
+# --- maps and helpers -------------------------------------------------------------------------------------------------
+
+
+def address(text: str) -> bytes:
+    """An IPv4 address as it lies in memory."""
+    return socket.inet_aton(text)
+
+
+def state_bytes(
+    *,
+    original: tuple[str, int] = (SERVICE, 80),
+    client: int = COOKIE,
+    generation: int = 1,
+    redirected: int = 0,
+    pod_ip4: str = APP,
+    side: int = 0,
+    by_tcp: int = 0,
+) -> bytes:
+    """A `SocketState` of a connection to ztunnel."""
+    return (
+        address(original[0])
+        + struct.pack(">Hxx", original[1])
+        + struct.pack("<QI4xQQ", client, generation, redirected, ZTUNNEL_NETNS)
+        + address(ZTUNNEL_IP)
+        + address(pod_ip4)
+        + struct.pack("<II", side, by_tcp)
+    )
+
+
+def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
+    """Empty maps; those that are to be full have room for one entry."""
+    full = {"original_dst": scene.get("original_dst") == "full", "sockets": scene.get("sockets") == "full"}
+    specs = {name: spec.resized(1) if full.get(name) else spec for name, spec in collection.maps.items()}
+    maps = sim.create_maps(specs)
+    for index in range(maps["counters"].max_entries):
+        maps["counters"].update(index, 1000 * index)
+    return maps
+
+
+def _failing(scene: Scene) -> dict[Helper | int | str, Callable[..., int | None]]:
+    """Helpers that fail in this scene: what never happens to `counters`, and happens to storage without memory."""
+    helpers: dict[Helper | int | str, Callable[..., int | None]] = {}
+    if scene.get("counters") == "missing":
+        real = HELPERS[Helper.MAP_LOOKUP_ELEM]
+        helpers[Helper.MAP_LOOKUP_ELEM] = lambda machine, map_, key: (
+            0 if map_.name == "counters" else real(machine, map_, key)
+        )
+    if scene.get("storage") == "fails":
+        helpers[Helper.SK_STORAGE_GET] = lambda *_: 0
+    return helpers
+
+
+# --- connect4, connect6 -----------------------------------------------------------------------------------------------
+
+_FLAGS = {"in mesh": IN_MESH, "outside": 0, "ztunnel": IS_ZTUNNEL, "both": IN_MESH | IS_ZTUNNEL, "others": U32 - 1}
+
+_CONNECTING: dict[str, tuple[Any, ...]] = {
+    "protocol": (6, 17, 0, 132),
+    "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others"),
+    "cgroup": ("unknown", "in mesh", "outside", "both"),
+    "port": (80, OUT_PORT, 0, 65535),
+    "ztunnel": (ZTUNNEL_IP, None, "0.0.0.0", APP),  # noqa: S104 - an address that is not set
+    "storage": ("new", "there", "fails"),
+    "counters": ("there", "missing"),
+}
+_IP4 = (SERVICE, "127.0.0.1", "127.255.3.4", "126.0.0.127", "128.0.0.1", "0.0.0.0", APP, ZTUNNEL_IP, "0.0.0.127")  # noqa: S104
+
+CONNECT4: Choices = {"to": _IP4, **_CONNECTING}
+CONNECT6: Choices = {
+    "to": (
+        *(f"::ffff:{to}" for to in _IP4),
+        *("::1", "::", "::2", "::1:0:0", "::1:0:0:0", "1::", "1::1", "0:1::1", "::fffe:a60:a", "1::ffff:a60:a"),
+        *("0:0:0:1::ffff:a60:a", "::100:0", "::ff:ffff:a60:a", "2001:db8::1"),
+    ),
+    **_CONNECTING,
+}
+
+
+def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) -> Setting:
+    maps = _maps(collection, scene)
+    for name, key, kind in (
+        ("netns_info_map", APP_NETNS, scene["netns"]),
+        ("cgroup_info_map", CGROUP, scene["cgroup"]),
+    ):
+        if kind != "unknown":
+            maps[name].update(key, struct.pack("<I", _FLAGS[kind]) + address(APP))
+    if scene["ztunnel"] is not None:
+        maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + address(scene["ztunnel"]) + bytes(4))
+    app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
+    if scene["storage"] == "there":
+        _storage(maps).set_value(app, state_bytes(generation=7, by_tcp=1))
+    context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=scene["protocol"], sk=app)
+    return Setting(context, maps, sim.World(cgroup_id=CGROUP), _failing(scene), {"app": app})
+
+
+def connect4(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A connect() to an IPv4 address."""
+    return _connecting(collection, scene, scene["to"], "::")
+
+
+def connect6(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A connect() to an IPv6 address."""
+    return _connecting(collection, scene, "0.0.0.0", scene["to"])  # noqa: S104 - not set
+
+
+def _storage(maps: dict[str, sim.Map]) -> Any:
+    return maps["socket_state"]
+
+
+# --- getsockopt -------------------------------------------------------------------------------------------------------
+
+GETSOCKOPT: Choices = {
+    "optname": (80, 81, 0, -1),
+    "level": (0, 1, 41, -1),
+    "optlen": (16, 0, 15, 4096, 4097, 1 << 20, -1),
+    "room": (16, 0, 15, 17, 64),
+    "state": (1, None, 0, 2),
+    "retval": (-92, 0),
+}
+
+
+def getsockopt(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A getsockopt() that the kernel has answered."""
+    maps = _maps(collection, scene)
+    accepted = sim.Sock(cookie=2002, netns_cookie=ZTUNNEL_NETNS)
+    if scene["state"] is not None:
+        _storage(maps).set_value(accepted, state_bytes(side=scene["state"]))
+    context = sim.Sockopt(
+        level=scene["level"],
+        optname=scene["optname"],
+        optlen=scene["optlen"],
+        optval=bytes(range(1, scene["room"] + 1)),
+        retval=scene["retval"],
+        sk=accepted,
+    )
+    return Setting(context, maps, sim.World(), {}, {"accepted": accepted})
+
+
+# --- redirect ---------------------------------------------------------------------------------------------------------
+
+REDIRECT: Choices = {
+    "side": (0, None, 1, 2),
+    "by_tcp": (0, 1, 1 << 31),
+    "redirected": (
+        0,
+        MEMORY_LIMIT - MESSAGE_OVERHEAD - 5,
+        MEMORY_LIMIT - MESSAGE_OVERHEAD - 4,
+        MEMORY_LIMIT,
+        U64,
+        1 << 40,
+    ),
+    "bytes": (5, 0, 4, 70_000),
+    "peer": ("there", "absent"),
+}
+
+
+def redirect(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A message that a socket is about to send."""
+    maps = _maps(collection, scene)
+    sockets = {"app": sim.Sock(cookie=COOKIE), "accepted": sim.Sock(cookie=2002)}
+    if scene["side"] is not None:
+        state = state_bytes(side=scene["side"], by_tcp=scene["by_tcp"], redirected=scene["redirected"])
+        _storage(maps).set_value(sockets["app"], state)
+        if scene["peer"] == "there":
+            key = struct.pack("<QI4xQ", COOKIE, 1, scene["side"] ^ 1)
+            _socket_map(maps).set(key, sockets["accepted"])
+    context = sim.SkMsg(data=bytes(scene["bytes"]), sk=sockets["app"])
+    return Setting(context, maps, sim.World(), {}, sockets)
+
+
+def _socket_map(maps: dict[str, sim.Map]) -> Any:
+    return maps["sockets"]
+
+
+# --- sockops ----------------------------------------------------------------------------------------------------------
+
+SOCKOPS: Choices = {
+    "op": (3, 4, 5, 10, 14, 0, 2, 6, 15, 1 << 31, U32),
+    "sk": ("with state", "without", "none"),
+    "arg0": (1, 0, 2),
+    "arg1": (7, 0, 1),
+    "to_ztunnel": (True, False),
+    "port": (OUT_PORT, 443),
+    "local_port": (OUT_PORT, CLIENT_PORT),
+    "pod_ip4": (APP, "0.0.0.0", SERVICE),  # noqa: S104
+    "client": (COOKIE, 0),
+    "generation": (1, 0, U32),
+    "entry": ("same", "none", "other client", "other generation"),
+    "original_dst": ("room", "full"),
+    "sockets": ("room", "full"),
+    "storage": ("works", "fails"),
+    "counters": ("there", "missing"),
+    "data_segs_out": (0, 1),
+    "flags": (0, 0x44, 0x7F),
+}
+
+
+def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
+    """Something happened to a socket; the accepting side's events have the addresses the other way round."""
+    maps = _maps(collection, scene)
+    sock = sim.Sock(cookie=COOKIE, netns_cookie=ZTUNNEL_NETNS, callback_flags=scene["flags"])
+    sockets = {"socket": sock, "other": sim.Sock(cookie=3003)}
+    context = _event(scene, None if scene["sk"] == "none" else sock)
+    if scene["sk"] == "with state":
+        state = state_bytes(client=scene["client"], generation=scene["generation"], pod_ip4=scene["pod_ip4"], by_tcp=1)
+        _storage(maps).set_value(sock, state)
+    _fill(maps, scene, context)
+    if scene["sockets"] == "full":
+        _socket_map(maps).set(bytes(24), sockets["other"])
+    return Setting(context, maps, sim.World(netns_cookie=ZTUNNEL_NETNS), _failing(scene), sockets)
+
+
+def _event(scene: Scene, sock: sim.Sock | None) -> sim.SockOps:
+    peer = ZTUNNEL_IP if scene["to_ztunnel"] else SERVICE
+    return sim.SockOps(
+        op=scene["op"],
+        args=[scene["arg0"], scene["arg1"], 0, 0],
+        local_ip4=APP,
+        local_port=scene["local_port"],
+        remote_ip4=peer,
+        remote_port=scene["port"],
+        data_segs_out=scene["data_segs_out"],
+        sk=sock,
+    )
+
+
+def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
+    """Enter what the client's side left, as the event's program will look it up, or something else into a full map."""
+    passive = context.op == 5
+    client_ip, client_port = (
+        (context.remote_ip4, context.remote_port) if passive else (context.local_ip4, context.local_port)
+    )
+    server_ip, server_port = (
+        (context.local_ip4, context.local_port) if passive else (context.remote_ip4, context.remote_port)
+    )
+    key = struct.pack("<Q", ZTUNNEL_NETNS) + address(client_ip) + address(server_ip)
+    key += struct.pack("<HH4x", client_port, server_port)
+    generation = scene["generation"] ^ (1 << 31 if scene["entry"] == "other generation" else 0)
+    client = scene["client"] ^ (1 << 40 if scene["entry"] == "other client" else 0)
+    value = address(SERVICE) + struct.pack(">Hxx", 8080) + struct.pack("<QI4x", client, generation)
+    if scene["original_dst"] == "full":
+        maps["original_dst"].update(bytes(24), value)
+    elif scene["entry"] != "none":
+        maps["original_dst"].update(key, value)
+
+
+Make = Callable[[CollectionSpec, Scene], Setting]
+PROGRAMS: Mapping[str, tuple[Make, Choices]] = {
+    "connect4": (connect4, CONNECT4),
+    "connect6": (connect6, CONNECT6),
+    "getsockopt": (getsockopt, GETSOCKOPT),
+    "redirect": (redirect, REDIRECT),
+    "sockops": (sockops, SOCKOPS),
+}

@@ -1,0 +1,131 @@
+/* The maps of programs/maps.py. */
+#pragma once
+
+#include "bpf.h"
+
+#define IN_MESH 1
+
+struct pod_info {
+	__u32 flags;
+	__be32 ip4;
+};
+
+struct ztunnel {
+	__u64 netns_cookie;
+	__be32 ip4;
+};
+
+struct endpoint {
+	__be32 ip4;
+	__be16 port;
+};
+
+struct connection {
+	__u64 netns_cookie;
+	__be32 client_ip4;
+	__be32 server_ip4;
+	__u16 client_port;
+	__u16 server_port;
+};
+
+struct connection_id {
+	__u64 client;
+	__u32 generation;
+};
+
+struct origin {
+	struct endpoint original;
+	struct connection_id id;
+};
+
+#define CLIENT 0
+#define ACCEPTING 1
+
+struct socket_state {
+	struct endpoint original;
+	struct connection_id id;
+	__u64 redirected;
+	__u64 ztunnel_netns;
+	__be32 ztunnel_ip4;
+	__be32 pod_ip4;
+	__u32 side;
+	__u32 by_tcp;
+};
+
+struct socket_key {
+	struct connection_id id;
+	__u64 side;
+};
+
+enum count {
+	REDIRECTED,
+	REFUSED_NO_ZTUNNEL,
+	REFUSED_NO_MEMORY,
+	REFUSED_IPV6,
+	ORIGINAL_DST_FULL,
+	FOREIGN_SOURCE,
+	SPLICED,
+	COUNTS,
+};
+
+#define ZTUNNEL 1
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct pod_info);
+} netns_info_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct pod_info);
+} cgroup_info_map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct ztunnel);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct connection);
+	__type(value, struct origin);
+} original_dst SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket_state);
+} socket_state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct socket_key);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(__u32 what)
+{
+	__u64 *counter = bpf_map_lookup_elem(&counters, &what);
+
+	if (counter)
+		++*counter;
+}

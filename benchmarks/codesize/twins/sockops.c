@@ -1,0 +1,177 @@
+/* The twin of programs/sockops.py. */
+#include "maps.h"
+
+#define OUT_PORT 15001
+
+#define REDIRECT_TO_ZTUNNEL 1
+#define REDIRECT_TO_APP 0
+
+static __always_inline struct socket_state *state_of(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk)
+		return NULL;
+	return bpf_sk_storage_get(&socket_state, sk, NULL, 0);
+}
+
+static __always_inline void report(struct bpf_sock_ops *ctx, int flags)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
+}
+
+static __always_inline struct connection as_client(struct bpf_sock_ops *ctx, __u64 ztunnel_netns)
+{
+	struct connection key = {};
+
+	key.netns_cookie = ztunnel_netns;
+	key.client_ip4 = ctx->local_ip4;
+	key.client_port = ctx->local_port;
+	key.server_ip4 = ctx->remote_ip4;
+	key.server_port = bpf_ntohl(ctx->remote_port);
+	return key;
+}
+
+static __always_inline void connecting(struct bpf_sock_ops *ctx)
+{
+	struct socket_state *state = state_of(ctx);
+	struct connection key;
+	struct origin origin;
+
+	if (!state)
+		return;
+	if (ctx->remote_ip4 != state->ztunnel_ip4 || bpf_ntohl(ctx->remote_port) != OUT_PORT) {
+		state->id.client = 0;
+		return;
+	}
+	if (ctx->local_ip4 != state->pod_ip4 && state->pod_ip4) {
+		state->id.client = 0;
+		count(FOREIGN_SOURCE);
+		return;
+	}
+	if (REDIRECT_TO_APP && state->id.generation) {
+		struct socket_key last = { .id = state->id, .side = CLIENT };
+
+		bpf_map_delete_elem(&sockets, &last);
+	}
+	state->id.client = bpf_get_socket_cookie(ctx);
+	state->id.generation++;
+	state->side = CLIENT;
+	state->by_tcp = 0;
+	state->redirected = 0;
+	key = as_client(ctx, state->ztunnel_netns);
+	origin = (struct origin){ .original = state->original, .id = state->id };
+	if (bpf_map_update_elem(&original_dst, &key, &origin, BPF_ANY)) {
+		count(ORIGINAL_DST_FULL);
+		return;
+	}
+	if (REDIRECT_TO_ZTUNNEL)
+		report(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	else
+		report(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void client_established(struct bpf_sock_ops *ctx)
+{
+	struct socket_state *state = state_of(ctx);
+	struct socket_key key;
+
+	if (!state)
+		return;
+	if (!state->id.client)
+		return;
+	if (ctx->data_segs_out)
+		state->by_tcp = 1;
+	key = (struct socket_key){ .id = state->id, .side = CLIENT };
+	bpf_sock_hash_update(ctx, &sockets, &key, BPF_ANY);
+}
+
+static __always_inline void accepting_established(struct bpf_sock_ops *ctx)
+{
+	struct connection key = {};
+	struct socket_key key_of_socket;
+	struct socket_state *state;
+	struct origin *origin;
+	struct bpf_sock *sk;
+
+	key.netns_cookie = bpf_get_netns_cookie(ctx);
+	key.client_ip4 = ctx->remote_ip4;
+	key.client_port = bpf_ntohl(ctx->remote_port);
+	key.server_ip4 = ctx->local_ip4;
+	key.server_port = ctx->local_port;
+	origin = bpf_map_lookup_elem(&original_dst, &key);
+	if (!origin)
+		return;
+	sk = ctx->sk;
+	if (!sk)
+		return;
+	state = bpf_sk_storage_get(&socket_state, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		count(REFUSED_NO_MEMORY);
+		return;
+	}
+	state->original = origin->original;
+	state->id = origin->id;
+	state->side = ACCEPTING;
+	bpf_map_delete_elem(&original_dst, &key);
+	if (REDIRECT_TO_APP)
+		report(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	key_of_socket = (struct socket_key){ .id = state->id, .side = ACCEPTING };
+	if (REDIRECT_TO_ZTUNNEL && !bpf_sock_hash_update(ctx, &sockets, &key_of_socket, BPF_ANY))
+		count(SPLICED);
+}
+
+static __always_inline void sending_by_tcp(struct bpf_sock_ops *ctx)
+{
+	struct socket_state *state = state_of(ctx);
+
+	if (!state)
+		return;
+	state->by_tcp = 1;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+}
+
+static __always_inline void client_closed(struct bpf_sock_ops *ctx)
+{
+	struct socket_state *state = state_of(ctx);
+	struct connection key;
+	struct origin *origin;
+
+	if (!state)
+		return;
+	key = as_client(ctx, state->ztunnel_netns);
+	origin = bpf_map_lookup_elem(&original_dst, &key);
+	if (!origin)
+		return;
+	if (origin->id.client == state->id.client && origin->id.generation == state->id.generation)
+		bpf_map_delete_elem(&original_dst, &key);
+}
+
+SEC("sockops")
+int socket_event(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		connecting(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		if (REDIRECT_TO_ZTUNNEL)
+			client_established(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (ctx->local_port == OUT_PORT)
+			accepting_established(ctx);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		if (ctx->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS)
+			sending_by_tcp(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == BPF_TCP_CLOSE)
+			client_closed(ctx);
+		break;
+	}
+	return 1;
+}
+
+char _license[] SEC("license") = "GPL";
