@@ -19,7 +19,7 @@ from pybpfasm.kernel.links.direct import DirectAttachment, attach_directly, deta
 from pybpfasm.kernel.links.order import Order, ordering
 from pybpfasm.kernel.links.query import Attached, query
 from pybpfasm.kernel.links.target import opened
-from pybpfasm.kernel.permissions import missing
+from pybpfasm.kernel.permissions import missing_for
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachFlag, AttachType, ProgramType
 
@@ -204,7 +204,7 @@ def _hook_of(program: Program, hook: AttachType | None) -> AttachType:
 
 def _causes(program: Program) -> Mapping[int, str]:
     """What errors mean; EPERM means this only to who has the privilege."""
-    if missing(program.spec.type):
+    if missing_for(program.spec.type):
         return _CAUSES
     return {**_CAUSES, errno.EPERM: "a program here or above was attached in a mode that lets none beside it"}
 
