@@ -49,6 +49,10 @@ class Feature:
         """Whether this kernel has it."""
         return self.refusal() is None
 
+    def error(self) -> UnsupportedFeatureError:
+        """The error for a kernel that lacks it."""
+        return UnsupportedFeatureError(self.name, self.since, self.option)
+
     def refusal(self) -> str | None:
         """What the verifier or the kernel says when asked for it; None if this kernel has it."""
         if self not in _answers:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import attrs
 
-from pybpfasm.errors import UnsupportedFeatureError
 from pybpfasm.kernel import features, sys
 from pybpfasm.kernel.links.attempt import attempting, lacks
 from pybpfasm.kernel.links.base import Link, create
@@ -212,4 +211,4 @@ def _causes(program: Program) -> Mapping[int, str]:
 def _require_order() -> None:
     """Older kernels have other arguments at a revision's place, and do not look at them for cgroups."""
     if lacks(features.CGROUP_ORDER):
-        raise UnsupportedFeatureError(features.CGROUP_ORDER.name, features.CGROUP_ORDER.since)
+        raise features.CGROUP_ORDER.error()
