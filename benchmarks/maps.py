@@ -6,7 +6,9 @@ A hash and an array with keys of 4 bytes and values of 8. Each row is an operati
 library, through the bare call (bpf(2) by cffi with everything prepared, in a loop; for batches, one call on packed
 memory), and what the library adds for each entry. The two take turns; the numbers are medians of the rounds.
 `--cpu-time` counts this thread's CPU time instead of the time on the wall: for a machine that has other things to do.
-`--check` fails where a goal is missed: 250,000 single operations a second, 3,000,000 in batches.
+`--check` fails where a goal is missed that the bare call reaches: 250,000 single operations a second, 3,000,000 in
+batches. What an update of a hash costs in the kernel can be more than that alone; the system call lets go of the
+interpreter, so that two threads, half of the entries each, take about half the time.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -22,7 +25,7 @@ from pybpfasm import u32, u64
 from pybpfasm.kernel import sys as kernel
 from pybpfasm.kernel.maps import Map, TypedMap
 from pybpfasm.spec import MapSpec, Untyped
-from pybpfasm.uapi import Command, MapType
+from pybpfasm.uapi import Command, MapType, MapUpdateFlag
 
 SINGLE_GOAL, BATCH_GOAL = 250_000, 3_000_000
 KEY, VALUE = 4, 8
@@ -45,18 +48,19 @@ def main() -> int:
     missed = []
     for type_ in (MapType.HASH, MapType.ARRAY):
         spec = MapSpec("benchmark", type_, Untyped(KEY), Untyped(VALUE), options.entries)
-        with Map.create(spec) as measured:
+        with Map.create(spec) as measured, ThreadPoolExecutor(2) as two:
             print(f"{type_.name}, {options.entries} entries of {KEY} + {VALUE} bytes")
             print(f"  {'':28} {'library/s':>12} {'bare/s':>12} {'adds ns':>8}")
-            for row in _rows(measured, options.entries):
+            for row in _rows(measured, options, two):
                 ours, bare = _measure(row, options.rounds, options.entries, clock)
                 goal = "" if row.goal is None else f"   goal {row.goal:,}"
                 print(f"  {row.name:28} {ours:12,.0f} {bare:12,.0f} {1e9 / ours - 1e9 / bare:8.0f}{goal}")
                 if row.goal is not None and ours < row.goal:
-                    missed.append(f"{type_.name} {row.name}")
+                    by = "the kernel" if bare < row.goal else "the library"
+                    missed.append(f"{type_.name} {row.name} (by {by})")
     if missed:
         print("goals missed:", ", ".join(missed))
-    return 1 if missed and options.check else 0
+    return 1 if options.check and any("library" in each for each in missed) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -80,7 +84,8 @@ def _measure(row: Row, rounds: int, entries: int, clock: Callable[[], float]) ->
     return ours, bare
 
 
-def _rows(measured: Map, entries: int) -> list[Row]:
+def _rows(measured: Map, options: argparse.Namespace, two: Executor) -> list[Row]:
+    entries = options.entries
     keys = [number.to_bytes(KEY, sys.byteorder) for number in range(entries)]
     values = [number.to_bytes(VALUE, sys.byteorder) for number in range(entries)]
     packed_keys, packed_values = b"".join(keys), b"".join(values)
@@ -106,13 +111,27 @@ def _rows(measured: Map, entries: int) -> list[Row]:
         for key in keys:
             measured.lookup(key)
 
+    def update_with_a_flag() -> None:
+        for key, value in pairs:
+            measured.update(key, value, MapUpdateFlag.EXIST)
+
+    def update_packed_by_two() -> None:
+        list(two.map(lambda half: measured.update_packed(*half), halves))
+
+    half = entries // 2
+    halves = [
+        (packed_keys[: half * KEY], packed_values[: half * VALUE]),
+        (packed_keys[half * KEY :], packed_values[half * VALUE :]),
+    ]
     bare_update, bare_lookup = _loop(update, entries), _loop(lookup, entries)
     return [
         Row("update", update_bytes, bare_update, SINGLE_GOAL),
         Row("lookup", lookup_bytes, bare_lookup, SINGLE_GOAL),
+        Row("update, EXIST", update_with_a_flag, bare_update, SINGLE_GOAL),
         Row("update, u32 to u64", update_typed, bare_update),
         Row("lookup, u32 to u64", lookup_typed, bare_lookup),
         Row("update_packed", lambda: measured.update_packed(packed_keys, packed_values), batch.update, BATCH_GOAL),
+        *([] if options.cpu_time else [Row("update_packed, two threads", update_packed_by_two, batch.update)]),
         Row("walk_packed", lambda: list(measured.walk_packed()), batch.lookup, BATCH_GOAL),
         Row("update_batch", lambda: measured.update_batch(pairs), batch.update),
         Row("items", lambda: list(measured.items()), batch.lookup),

@@ -19,10 +19,12 @@ class KernelError(BpfError, OSError):
 class UnsupportedFeatureError(BpfError):
     """The running kernel lacks a feature.
 
-    `feature` names it, `since` is the Linux version it came in.
+    `feature` names it, `since` is the Linux version it came in, `option` what such a kernel may be built without.
     """
 
-    def __init__(self, feature: str, since: str) -> None:
-        super().__init__(f"this kernel does not support {feature}: it needs Linux {since} or later")
+    def __init__(self, feature: str, since: str, option: str | None = None) -> None:
+        built = f", built with {option}" if option else ""
+        super().__init__(f"this kernel does not support {feature}: it needs Linux {since} or later{built}")
         self.feature = feature
         self.since = since
+        self.option = option

@@ -16,7 +16,7 @@ from merbridge.datapath import state
 from merbridge.datapath.collection import DatapathSettings, collection
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
-from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import (
     Link,
     Map,
@@ -175,7 +175,7 @@ def _why_rejected(error: VerifierError) -> str:
     """What the kernel lacks, where that is the reason; else the rejection itself."""
     missing = next((feature for feature in NEEDED if not feature.supported()), None)
     if missing is not None:
-        return str(UnsupportedFeatureError(missing.name, missing.since))
+        return str(missing.error())
     return f"{error}: this is a fault of merbridge, please report it with your kernel's version"
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pybpfasm.cli.kernel_objects import add_actions, run_action, type_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pybpfasm.kernel import Link
 
 NAME = "link"
@@ -50,8 +52,16 @@ def _described(link: "Link") -> dict[str, Any]:
         "target": info.target or None,
         "name": info.name,
         "cookie": info.cookie or None,
-        **info.details,
+        **_details(info.details),
     }
+
+
+def _details(details: "Mapping[str, Any]") -> dict[str, Any]:
+    """The other facts; the kind of a perf event is called `event`, for `type` is the link's."""
+    from pybpfasm.uapi import PerfEventType
+
+    kinds = {"event": type_name(PerfEventType, details["type"])} if "type" in details else {}
+    return {**kinds, **{name: each for name, each in details.items() if name != "type"}}
 
 
 def _program_name(number: int) -> str | None:

@@ -22,7 +22,7 @@ from pybpfasm.isa import Instruction
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.maps import KINDS, Map, load_btf, supports_map_type
-from pybpfasm.kernel.permissions import missing
+from pybpfasm.kernel.permissions import missing_for
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.verifier import VerifierError
 from pybpfasm.spec import MapSpec, ProgramSpec, Untyped
@@ -48,6 +48,10 @@ class Feature:
     def supported(self) -> bool:
         """Whether this kernel has it."""
         return self.refusal() is None
+
+    def error(self) -> UnsupportedFeatureError:
+        """The error for a kernel that lacks it."""
+        return UnsupportedFeatureError(self.name, self.since, self.option)
 
     def refusal(self) -> str | None:
         """What the verifier or the kernel says when asked for it; None if this kernel has it."""
@@ -329,7 +333,7 @@ def _running(program_type: ProgramType, attach_type: AttachType, **arguments: An
 
 def _conclusive(error: KernelError, program_type: ProgramType) -> str:
     """The refusal of something named by BTF: not there, or, with all capabilities, forbidden (lockdown does so)."""
-    if error.errno == errno.ENOENT or (error.errno == errno.EPERM and not missing(program_type)):
+    if error.errno == errno.ENOENT or (error.errno == errno.EPERM and not missing_for(program_type)):
         return str(error)
     return _refusal(error)
 

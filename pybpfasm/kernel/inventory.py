@@ -12,7 +12,7 @@ from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import link_info, map_info, program_info
-from pybpfasm.kernel.pins import open_pin
+from pybpfasm.kernel.pins import object_behind, open_pin
 from pybpfasm.uapi import Command
 
 
@@ -28,14 +28,6 @@ _NEXT = {
     ObjectKind.PROGRAM: Command.PROG_GET_NEXT_ID,
     ObjectKind.MAP: Command.MAP_GET_NEXT_ID,
     ObjectKind.LINK: Command.LINK_GET_NEXT_ID,
-}
-
-# The names of the files behind descriptors (kernel/bpf/syscall.c); the link's has changed.
-_FILES = {
-    "anon_inode:bpf-prog": ObjectKind.PROGRAM,
-    "anon_inode:bpf-map": ObjectKind.MAP,
-    "anon_inode:bpf_link": ObjectKind.LINK,
-    "anon_inode:bpf-link": ObjectKind.LINK,
 }
 
 
@@ -84,7 +76,8 @@ def find_pins() -> list[Pin]:
 
 def object_at(fd: int) -> tuple[ObjectKind, int] | None:
     """The kind and the id of the object behind a descriptor; None if it is none of these."""
-    kind = _FILES.get(os.readlink(f"/proc/self/fd/{fd}"))
+    found = object_behind(fd)
+    kind = None if found is None else ObjectKind(found)
     match kind:
         case ObjectKind.PROGRAM:
             return kind, program_info(fd).id

@@ -14,7 +14,7 @@ from typing import Any
 
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
-from pybpfasm.kernel.permissions import permission_cause
+from pybpfasm.kernel.permissions import program_denial
 from pybpfasm.kernel.verifier import rejection
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import Command
@@ -95,7 +95,7 @@ def _failure(spec: ProgramSpec, error: KernelError, log: str, attempted: str) ->
         return rejection(spec, log, str(error))
     number = error.errno or 0
     if number == errno.EPERM:
-        return KernelError(number, f"cannot {attempted}: {permission_cause(spec.type)} (EPERM)")
+        return KernelError(number, f"cannot {attempted}: {program_denial(spec.type)} (EPERM)")
     if number == errno.EINVAL:
         kind = f"programs of type {spec.type.name.lower()}"
         cause = f"the verifier was not asked: this kernel does not know {kind}, their attach type, or a flag"

@@ -1,10 +1,8 @@
 """Programs in the kernel."""
 
 import errno
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from struct import pack
 from sys import byteorder
 from typing import Any
@@ -22,7 +20,7 @@ from pybpfasm.kernel.info import ProgramInfo, program_info, translated_program
 from pybpfasm.kernel.ksyms import KernelSymbols
 from pybpfasm.kernel.loading import load_program
 from pybpfasm.kernel.maps import Map, object_name
-from pybpfasm.kernel.pins import open_pin, pin
+from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.kernel.runs import Run, run
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, Command, ProgramRunFlag, ProgramType
@@ -77,7 +75,7 @@ class Program(Descriptor):
             return cls(fd, spec, log)
 
     @classmethod
-    def open(cls, path: Path, spec: ProgramSpec | None = None) -> "Program":
+    def open(cls, path: StrPath, spec: ProgramSpec | None = None) -> "Program":
         """The program pinned at `path`; without a spec of the caller's, its own has the name and type only.
 
         Raises `KernelError`: ENOENT if nothing is pinned there, EINVAL if something else is than a program.
@@ -105,8 +103,7 @@ class Program(Descriptor):
     def _of(cls, fd: int, what: str, spec: ProgramSpec | None) -> "Program":
         """The program behind a descriptor, which it owns from now on."""
         with Descriptor(fd) as owner:
-            if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:bpf-prog":
-                raise KernelError(errno.EINVAL, f"cannot open {what}: it is another kind of object")
+            check_kind(fd, "program", what)
             if spec is None:
                 info = program_info(fd)
                 known = info.type in set(ProgramType)
@@ -153,7 +150,7 @@ class Program(Descriptor):
                 data[start + 12 : start + 16] = bytes(4)
         return tuple(decode(bytes(data), byteorder))
 
-    def pin(self, path: Path) -> None:
+    def pin(self, path: StrPath) -> None:
         """Keep the program alive under a name."""
         pin(self.fd, path)
 

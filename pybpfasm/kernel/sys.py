@@ -17,7 +17,7 @@ from typing import Any
 
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import _abi
-from pybpfasm.kernel.capabilities import Capability, command_denial, denial, has
+from pybpfasm.kernel.permissions import Capability, command_denial, denial, has
 from pybpfasm.uapi import Command
 
 CLONE_NEWNET = 0x40000000
@@ -62,10 +62,13 @@ def failure(number: int, attempted: str, cause: str | None = None) -> KernelErro
 
 
 def new(structure: str, **fields: Any) -> Any:
-    """A zeroed structure of `_abi` with the given fields set."""
+    """A zeroed structure of `_abi` with the given fields set. Raises `BpfError` for what a field cannot hold."""
     value = ffi.new(f"struct {structure} *")
     for name, content in fields.items():
-        setattr(value, name, content)
+        try:
+            setattr(value, name, content)
+        except (OverflowError, TypeError):
+            raise BpfError(f"{name} is {content!r}, which is no number that the kernel takes there") from None
     return value
 
 

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from pybpfasm.errors import KernelError, UnsupportedFeatureError
+from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.features import Feature
 
@@ -26,7 +26,7 @@ def attempting(attempted: str, causes: Mapping[int, str], *needed: Feature) -> I
         if number in _UNKNOWN:
             for feature in needed:
                 if lacks(feature):
-                    raise UnsupportedFeatureError(feature.name, feature.since) from None
+                    raise feature.error() from None
         if number in causes:
             raise sys.failure(number, attempted, causes[number]) from None
         raise

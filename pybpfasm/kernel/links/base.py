@@ -9,7 +9,6 @@ Each kind of target has a module of its own beside this one, with a function tha
 """
 
 import errno
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,9 @@ from pybpfasm.errors import KernelError, UnsupportedFeatureError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import LinkInfo, link_info
-from pybpfasm.kernel.pins import open_pin, pin
+from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachFlag, AttachType, Command, LinkType
-
-# What the kernel calls the file behind a link's descriptor (kernel/bpf/syscall.c, bpf_link_new_fd).
-_LINK_FILES = ("anon_inode:bpf_link", "anon_inode:bpf-link")
 
 
 class Attachment(ABC):
@@ -38,7 +34,7 @@ class Attachment(ABC):
         """What the kernel says of the link. Raises `UnsupportedFeatureError` where there is none."""
 
     @abstractmethod
-    def pin(self, path: Path) -> None:
+    def pin(self, path: StrPath) -> None:
         """Keep the program attached under a name in a bpf file system.
 
         Raises `KernelError` (EEXIST: the name is taken), `UnsupportedFeatureError` where there is no link.
@@ -83,14 +79,14 @@ class Link(Descriptor, Attachment):
         self._pinned = pinned
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: StrPath) -> Self:
         """The link pinned at `path`.
 
         Raises `KernelError`: ENOENT if nothing is pinned there, EINVAL if something else is than a link.
         """
         with Descriptor(open_pin(path)) as opened:
             link_info_of_pin(opened.fd, path)
-            return cls(opened.release(), path)
+            return cls(opened.release(), Path(path))
 
     @classmethod
     def by_id(cls, number: int) -> Self:
@@ -112,9 +108,9 @@ class Link(Descriptor, Attachment):
         """What the kernel says of the link (Linux 5.8)."""
         return link_info(self.fd)
 
-    def pin(self, path: Path) -> None:  # noqa: D102 - as the base says
+    def pin(self, path: StrPath) -> None:  # noqa: D102 - as the base says
         pin(self.fd, path)
-        self._pinned = path
+        self._pinned = Path(path)
 
     def unpin(self) -> None:  # noqa: D102 - as the base says
         path, self._pinned = self._pinned, None
@@ -173,7 +169,7 @@ class LegacyAttachment(Attachment):
     def info(self) -> LinkInfo:  # noqa: D102 - as the base says
         raise self.missing
 
-    def pin(self, path: Path) -> None:  # noqa: ARG002, D102 - as the base says; there is nothing to pin
+    def pin(self, path: StrPath) -> None:  # noqa: ARG002, D102 - as the base says; there is nothing to pin
         raise self.missing
 
     def unpin(self) -> None:  # noqa: D102 - as the base says
@@ -214,8 +210,7 @@ def create(
     return Link(sys.bpf(Command.LINK_CREATE, attributes, attempted))
 
 
-def link_info_of_pin(fd: int, path: Path) -> LinkInfo:
+def link_info_of_pin(fd: int, path: StrPath) -> LinkInfo:
     """The information of the link opened from a pin. Raises `KernelError` (EINVAL) if the pin is of something else."""
-    if os.readlink(f"/proc/self/fd/{fd}") not in _LINK_FILES:
-        raise KernelError(errno.EINVAL, f"cannot open {path} as a link: it is another kind of object")
+    check_kind(fd, "link", f"{path} as a link")
     return link_info(fd)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import attrs
 
-from pybpfasm.errors import UnsupportedFeatureError
 from pybpfasm.kernel import features, sys
 from pybpfasm.kernel.links.attempt import attempting, lacks
 from pybpfasm.kernel.links.base import Link, create
@@ -19,7 +18,7 @@ from pybpfasm.kernel.links.direct import DirectAttachment, attach_directly, deta
 from pybpfasm.kernel.links.order import Order, ordering
 from pybpfasm.kernel.links.query import Attached, query
 from pybpfasm.kernel.links.target import opened
-from pybpfasm.kernel.permissions import missing
+from pybpfasm.kernel.permissions import missing_for
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachFlag, AttachType, ProgramType
 
@@ -204,7 +203,7 @@ def _hook_of(program: Program, hook: AttachType | None) -> AttachType:
 
 def _causes(program: Program) -> Mapping[int, str]:
     """What errors mean; EPERM means this only to who has the privilege."""
-    if missing(program.spec.type):
+    if missing_for(program.spec.type):
         return _CAUSES
     return {**_CAUSES, errno.EPERM: "a program here or above was attached in a mode that lets none beside it"}
 
@@ -212,4 +211,4 @@ def _causes(program: Program) -> Mapping[int, str]:
 def _require_order() -> None:
     """Older kernels have other arguments at a revision's place, and do not look at them for cgroups."""
     if lacks(features.CGROUP_ORDER):
-        raise UnsupportedFeatureError(features.CGROUP_ORDER.name, features.CGROUP_ORDER.since)
+        raise features.CGROUP_ORDER.error()

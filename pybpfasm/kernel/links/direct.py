@@ -3,7 +3,7 @@
 import errno
 import os
 
-from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.features import Feature
@@ -27,7 +27,7 @@ class DirectAttachment(LegacyAttachment):
         self._hook = hook
         self._flags = flags
         self._link = link
-        super().__init__(UnsupportedFeatureError(link.name, link.since), self._detach)
+        super().__init__(link.error(), self._detach)
 
     def info(self) -> LinkInfo:
         """Nothing: raises `UnsupportedFeatureError` where the kernel has no link for this, else `BpfError`."""

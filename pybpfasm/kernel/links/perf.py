@@ -119,7 +119,7 @@ class PerfAttachment(LegacyAttachment):
 
     def __init__(self, event: PerfEvent) -> None:
         self.event = event
-        super().__init__(UnsupportedFeatureError(features.PERF_LINK.name, features.PERF_LINK.since), event.close)
+        super().__init__(features.PERF_LINK.error(), event.close)
 
 
 def _attach_directly(program: Program, event: PerfEvent, attempted: str) -> PerfAttachment:

@@ -75,8 +75,7 @@ def _pmu_type(pmu: str) -> int:
     try:
         return int((_PMUS / pmu / "type").read_text())
     except FileNotFoundError:
-        feature = _feature(pmu)
-        raise UnsupportedFeatureError(feature.name, feature.since) from None
+        raise _feature(pmu).error() from None
 
 
 def _return_bit(pmu: str) -> int:

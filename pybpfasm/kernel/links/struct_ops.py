@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from sys import byteorder
 
 from pybpfasm.btf import Btf, BtfBuilder, BtfError, Field, Int, Kind, NotFoundError
-from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import features, sys
 from pybpfasm.kernel.btf_objects import vmlinux
 from pybpfasm.kernel.descriptor import Descriptor
@@ -172,10 +172,7 @@ def _registered(struct_name: str, filled: bytes, attempted: str) -> LegacyAttach
     except KernelError:
         map_.close()
         raise
-    feature = features.STRUCT_OPS_LINK
-    return LegacyAttachment(
-        UnsupportedFeatureError(feature.name, feature.since), lambda: _unregister(map_, struct_name)
-    )
+    return LegacyAttachment(features.STRUCT_OPS_LINK.error(), lambda: _unregister(map_, struct_name))
 
 
 def _unregister(map_: Descriptor, struct_name: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import features, sys
 from pybpfasm.kernel.info import LinkInfo
 from pybpfasm.kernel.links.attempt import lacks
@@ -47,7 +47,7 @@ class TcFilter(LegacyAttachment):
         self.handle = handle
         self._name = program.spec.name
         self._namespace = _own_namespace()
-        super().__init__(UnsupportedFeatureError(features.TCX_LINK.name, features.TCX_LINK.since), self._remove)
+        super().__init__(features.TCX_LINK.error(), self._remove)
 
     def info(self) -> LinkInfo:
         """Nothing: raises `UnsupportedFeatureError` where the kernel has no tcx links, else `BpfError`."""

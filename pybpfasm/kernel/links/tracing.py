@@ -5,6 +5,7 @@ program that traces or replaces a function of another program may be attached to
 """
 
 import errno
+from pathlib import Path
 
 from pybpfasm.btf import Kind
 from pybpfasm.errors import BpfError, KernelError
@@ -12,11 +13,12 @@ from pybpfasm.kernel import sys
 from pybpfasm.kernel.btf_objects import read_types
 from pybpfasm.kernel.links.attempt import attempting
 from pybpfasm.kernel.links.base import Link, create
-from pybpfasm.kernel.permissions import inactive_lsm
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachType, Command, ProgramType
 
 _KINDS = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
+
+_MODULES = Path("/sys/kernel/security/lsm")
 
 _CAUSES = {
     errno.EBUSY: "the function has another program that takes its place or must be alone there",
@@ -37,7 +39,7 @@ def attach_tracing(program: Program, *, cookie: int = 0) -> Link:
     """
     _check(program)
     attempted = f"attach program {program.spec.name} to {program.spec.attach_to or 'what it was loaded for'}"
-    inactive = inactive_lsm() if program.spec.type == ProgramType.LSM else None
+    inactive = _inactive_lsm() if program.spec.type == ProgramType.LSM else None
     if inactive is not None:
         raise sys.failure(errno.EOPNOTSUPP, attempted, inactive)
     with attempting(attempted, _CAUSES):
@@ -70,6 +72,20 @@ def _check(program: Program) -> None:
     if not fits:
         kind = f"{spec.type.name.lower()}, for {spec.attach_type.name.lower()}"
         raise BpfError(f"cannot attach program {spec.name} as one of tracing: it is of type {kind}")
+
+
+def _inactive_lsm() -> str | None:
+    """Why LSM programs, though attached, are never called: bpf is no active security module; None if it is.
+
+    None, too, where securityfs is not mounted, and it cannot be told.
+    """
+    try:
+        active = _MODULES.read_text().strip()
+    except OSError:
+        return None
+    if "bpf" in active.split(","):
+        return None
+    return f"bpf is not among the active security modules: boot with lsm={active},bpf"
 
 
 def _function_id(target: Program, function: str, attempted: str) -> int:

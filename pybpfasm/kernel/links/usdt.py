@@ -21,9 +21,11 @@ from typing import Any
 import attrs
 
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
+from pybpfasm.kernel.info import LinkInfo
 from pybpfasm.kernel.links.base import Attachment, LegacyAttachment
 from pybpfasm.kernel.links.elf_file import elf_file, file_offset
 from pybpfasm.kernel.links.uprobe import EVERY_PROCESS, attach_uprobe, attach_uprobes
+from pybpfasm.kernel.pins import StrPath
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachType
 
@@ -104,6 +106,20 @@ class UsdtAttachment(LegacyAttachment):
     def __init__(self, attachments: Sequence[Attachment]) -> None:
         self.attachments = attachments
         super().__init__(UnsupportedFeatureError("one link to several uprobes", "6.6"), self._close_all)
+
+    def info(self) -> LinkInfo:
+        """Nothing: raises `BpfError`, as each place has a link of its own."""
+        raise self._many()
+
+    def pin(self, path: StrPath) -> None:  # noqa: ARG002 - as the base says
+        """Nothing: raises `BpfError`; pin the `attachments`, or load the program for many places."""
+        raise self._many()
+
+    def _many(self) -> BpfError:
+        places = f"the probe point is at {len(self.attachments)} places"
+        return BpfError(
+            f"{places}: one link for all takes a program that was loaded for trace_uprobe_multi (Linux 6.6)"
+        )
 
     def _close_all(self) -> None:
         for each in self.attachments:

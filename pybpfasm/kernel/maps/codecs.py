@@ -16,6 +16,7 @@ import attrs
 from pybpfasm import btf
 from pybpfasm.kernel.maps.btf_values import btf_pack, btf_unpack
 from pybpfasm.kernel.maps.calls import Data
+from pybpfasm.kernel.maps.cpus import possible_cpus
 from pybpfasm.lang.types import IntType, LayoutError, Struct, pack, unpack, value_type
 
 # Types of a single integer, by size in bytes, as the struct module calls them.
@@ -34,6 +35,20 @@ class Codec:
     unpack: Callable[[bytes], Any]
     pack_all: Callable[[Sequence[Any]], bytes]
     unpack_all: Callable[[bytes], Sequence[Any]]
+
+    def naming(self, what: str) -> "Codec":
+        """The same codec, whose errors say of what the value was to be: `key of map stats: 'x' does not fit u32`."""
+        return attrs.evolve(self, pack=_naming(self.pack, what), pack_all=_naming(self.pack_all, what))
+
+
+def _naming(packing: Callable[[Any], bytes], what: str) -> Callable[[Any], bytes]:
+    def named(value: Any) -> bytes:
+        try:
+            return packing(value)
+        except LayoutError as error:
+            raise LayoutError(f"{what}: {error}") from None
+
+    return named
 
 
 def codec_of(annotation: Any, size: int) -> Codec:
@@ -63,6 +78,8 @@ def per_cpu(codec: Codec) -> Codec:
     stride = -(-codec.size // 8) * 8
 
     def pack_list(values: Sequence[Any]) -> bytes:
+        if not isinstance(values, list | tuple) or len(values) != possible_cpus():
+            raise LayoutError(f"{values!r} is no list of a value for each of {possible_cpus()} CPUs")
         return b"".join(codec.pack(value).ljust(stride, b"\0") for value in values)
 
     def unpack_list(data: bytes) -> list[Any]:

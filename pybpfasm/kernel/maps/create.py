@@ -15,7 +15,7 @@ from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.maps.cpus import possible_cpus
 from pybpfasm.kernel.maps.errors import ENOTSUPP, errno_name
-from pybpfasm.kernel.maps.kinds import OF_MAPS, STORAGES, Kind, kind_of
+from pybpfasm.kernel.maps.kinds import KINDS, OF_MAPS, STORAGES, Kind, kind_of
 from pybpfasm.kernel.maps.names import object_name
 from pybpfasm.kernel.maps.struct_ops import have_kernel_read_its_types, struct_ops_type_id, struct_ops_value
 from pybpfasm.spec import MapSpec, Untyped
@@ -37,17 +37,17 @@ def create_map(spec: MapSpec, numa_node: int | None, inner_fd: int | None) -> in
     """A descriptor of the new map; `inner_fd` is a map of the shape of those in a map of maps."""
     attempted = f"create map {spec.name}"
     with ExitStack() as held:
-        attributes = _attributes(spec)
-        if numa_node is not None:
-            attributes.map_flags |= MapCreateFlag.NUMA_NODE
-            attributes.numa_node = numa_node
+        try:
+            attributes = _attributes(spec, numa_node)
+        except BpfError as error:  # a number that does not fit
+            raise BpfError(f"cannot {attempted}: {error}") from None
         if spec.type in OF_MAPS:
             attributes.inner_map_fd = _inner(spec, inner_fd, held)
         _add_types(spec, attributes, held)
         try:
             return _submit(spec, attributes, attempted)
         except KernelError as error:
-            raise _explained(spec, error, attempted) from None
+            raise _explained(spec, error, attempted, numa_node) from None
 
 
 def _submit(spec: MapSpec, attributes: Any, attempted: str) -> int:
@@ -89,16 +89,18 @@ _REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 _TCP_TABLE = btf.Struct("tcp_congestion_ops", 8)
 
 
-def _attributes(spec: MapSpec) -> Any:
+def _attributes(spec: MapSpec, numa_node: int | None = None) -> Any:
+    node = {} if numa_node is None else {"numa_node": numa_node}
     return sys.new(
         "map_create",
         map_type=spec.type,
         key_size=spec.key.size,
         value_size=spec.value.size,
         max_entries=spec.max_entries,
-        map_flags=spec.flags,
+        map_flags=spec.flags if numa_node is None else spec.flags | MapCreateFlag.NUMA_NODE,
         map_extra=spec.extra,
         map_name=object_name(spec.name),
+        **node,
     )
 
 
@@ -146,8 +148,11 @@ def _types(spec: MapSpec) -> tuple[btf.Type, btf.Type] | None:
 # --- why the kernel refused -------------------------------------------------------------------------------------------
 
 
-def _explained(spec: MapSpec, error: KernelError, attempted: str) -> BpfError:
+def _explained(spec: MapSpec, error: KernelError, attempted: str, numa_node: int | None) -> BpfError:
     number, kind = error.errno or 0, kind_of(spec.type)
+    if spec.type not in KINDS:
+        text = f"this library knows no maps of type {int(spec.type)}, nor does this kernel"
+        return KernelError(number, f"cannot {attempted}: {text} ({errno_name(number)})")
     cause = None
     if number in _REFUSALS:
         cause = _mistake(spec, kind)
@@ -157,6 +162,8 @@ def _explained(spec: MapSpec, error: KernelError, attempted: str) -> BpfError:
                 if not _is_at_least(kind.since):
                     return UnsupportedFeatureError(f"maps of type {kind.title}", kind.since)
                 cause = f"this kernel was built without maps of type {kind.title}"
+            else:
+                cause = _other_mistake(spec, kind, numa_node)
     elif number == errno.EPERM:
         wanted = "CAP_BPF and CAP_NET_ADMIN" if kind.needs_net_admin else "CAP_BPF"
         cause = f"it needs root, or {wanted}"
@@ -188,6 +195,18 @@ def _mistake(spec: MapSpec, kind: Kind) -> str | None:
     if missing:
         return f"a map of type {kind.title} needs the flag {missing.name}"
     return None
+
+
+def _other_mistake(spec: MapSpec, kind: Kind, numa_node: int | None) -> str:
+    """What may be wrong where the kernel makes maps of the type, but not this one."""
+    if not spec.key.size and kind.shape.key_sizes is None:
+        return "keys have no size: name their type, or Untyped(bytes)"
+    if not spec.value.size and kind.shape.value_sizes is None:
+        return "values have no size: name their type, or Untyped(bytes)"
+    asked = [f"keys of {spec.key.size} bytes", f"values of {spec.value.size}", f"flags {int(spec.flags):#x}"]
+    asked += [f"map_extra {spec.extra:#x}"] if spec.extra else []
+    asked += [] if numa_node is None else [f"NUMA node {numa_node}"]
+    return f"one of these is not for maps of type {kind.title}, or not known to this kernel: {', '.join(asked)}"
 
 
 def _type_refused(type_: MapType) -> str | None:

@@ -8,6 +8,7 @@ from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.btf_objects import read_types, vmlinux
 from pybpfasm.kernel.maps.failures import is_frozen
+from pybpfasm.kernel.maps.kinds import kind_of
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import Command, MapCreateFlag, MapType
 
@@ -61,7 +62,11 @@ def differences(fd: int, spec: MapSpec) -> list[str]:
         del shape["value_size"]  # the kernel's, which a spec need not know
     if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
         del shape["max_entries"]
-    return [f"{name} {found}, not {wanted}" for name, (found, wanted) in shape.items() if found != wanted]
+    kinds = (
+        [] if shape["type"][0] == spec.type else [f"type {kind_of(info.type).title}, not {kind_of(spec.type).title}"]
+    )
+    del shape["type"]
+    return kinds + [f"{name} {found}, not {wanted}" for name, (found, wanted) in shape.items() if found != wanted]
 
 
 def _types(info: Any) -> tuple[btf.Type | Untyped, btf.Type | Untyped]:

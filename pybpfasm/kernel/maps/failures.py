@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel.maps.errors import ENOTSUPP, MapFullError, MapOperationError, errno_name
 from pybpfasm.kernel.maps.kinds import Operation, kind_of
+from pybpfasm.kernel.pins import object_behind
 from pybpfasm.uapi import MapType, MapUpdateFlag
 
 if TYPE_CHECKING:
@@ -114,7 +115,4 @@ def is_frozen(fd: int) -> bool:
 
 def is_map(fd: int) -> bool:
     """Whether the object behind `fd` is a map."""
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-map"
-    except OSError:
-        return False
+    return object_behind(fd) == "map"

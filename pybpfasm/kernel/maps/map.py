@@ -4,9 +4,8 @@ import errno
 import sys as python
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from struct import iter_unpack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import sys
@@ -17,16 +16,19 @@ from pybpfasm.kernel.maps.calls import Data, EntryCall, KeyWalk
 from pybpfasm.kernel.maps.cpus import per_cpu_stride, possible_cpus
 from pybpfasm.kernel.maps.create import arranged, create_map
 from pybpfasm.kernel.maps.describe import describe_map, differences
-from pybpfasm.kernel.maps.errors import ENOTSUPP, ShapeError
-from pybpfasm.kernel.maps.failures import freeze_failure, is_frozen, is_map, operation_failure
+from pybpfasm.kernel.maps.errors import ENOTSUPP, MapOperationError, ShapeError
+from pybpfasm.kernel.maps.failures import freeze_failure, is_frozen, operation_failure
 from pybpfasm.kernel.maps.kinds import Kind, Operation, kind_of
-from pybpfasm.kernel.pins import open_pin, pin
+from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.lang.types import LayoutError
 from pybpfasm.spec import MapSpec
 from pybpfasm.uapi import Command, MapType, MapUpdateFlag
 
 if TYPE_CHECKING:
     from pybpfasm.kernel.maps.memory import MappedArray
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 # So many entries are handed on at a time where they are read one by one.
 _CHUNK = 4096
@@ -78,7 +80,7 @@ class Map(Descriptor):
         return made
 
     @classmethod
-    def open(cls, path: Path, spec: MapSpec | None = None) -> Self:
+    def open(cls, path: StrPath, spec: MapSpec | None = None) -> Self:
         """Open a pinned map, which must be of the spec's shape; without one it is whatever it is.
 
         Raises `KernelError`: ENOENT if nothing is pinned there; `ShapeError`.
@@ -86,7 +88,7 @@ class Map(Descriptor):
         return cls._opened(open_pin(path), spec, f"the pinned map {path}")
 
     @classmethod
-    def open_any_size(cls, path: Path, spec: MapSpec) -> Self:
+    def open_any_size(cls, path: StrPath, spec: MapSpec) -> Self:
         """Open a pinned map of the spec's shape, however many entries it may have."""
         with cls(open_pin(path), spec) as opened:
             size = opened.info().max_entries
@@ -111,8 +113,7 @@ class Map(Descriptor):
     @classmethod
     def _opened(cls, fd: int, spec: MapSpec | None, what: str) -> Self:
         with Descriptor(fd) as held:
-            if not is_map(fd):
-                raise KernelError(errno.EINVAL, f"cannot open {what}: it is another kind of object")
+            check_kind(fd, "map", what)
             if spec is None:
                 spec = describe_map(fd)
             elif found := differences(fd, spec):
@@ -134,7 +135,7 @@ class Map(Descriptor):
         """What the kernel says of the map."""
         return map_info(self.fd)
 
-    def pin(self, path: Path) -> None:
+    def pin(self, path: StrPath) -> None:
         """Keep the map alive under a name in a bpf file system."""
         pin(self.fd, path)
 
@@ -179,25 +180,28 @@ class Map(Descriptor):
 
         A prefix trie finds the longest prefix that matches. Of a queue or stack, `lookup(b"")` is the next value.
         """
-        if self._per_cpu or flags:
+        if self._per_cpu:
             self._check_one_value("lookup_per_cpu")
-            return self._read(key, flags)
         calls = self._calls
         try:
             call = calls.pop()
         except IndexError:
             call = self._new_call()
         try:
+            if flags:
+                call.attributes.flags = self._checked_flags(flags)
             call.key[:] = key
             if call.lookup() == 0:
                 value: bytes = call.value[:]
                 return value
             number = sys.last_errno()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, BufferError):
             raise self._misfit("key", key, self.spec.key.size) from None
         finally:
+            if flags:
+                call.attributes.flags = 0
             calls.append(call)
-        self._raise_unless_missing(Operation.LOOKUP, number)
+        self._raise_unless_missing(Operation.LOOKUP, number, flags)
         return None
 
     def update(self, key: Data, value: Data, flags: int = 0) -> None:
@@ -206,26 +210,28 @@ class Map(Descriptor):
         Raises `MapFullError` if the map is full; `KernelError`: EEXIST and ENOENT as NOEXIST and EXIST ask for.
         Where values are descriptors (`kind`), `value` is a number of 4 bytes. `update(b"", value)` pushes to a queue.
         """
-        if self._per_cpu or flags:
+        if self._per_cpu:
             self._check_one_value("update_per_cpu")
-            self._write(key, value, flags)
-            return
         calls = self._calls
         try:
             call = calls.pop()
         except IndexError:
             call = self._new_call()
         try:
+            if flags:
+                call.attributes.flags = self._checked_flags(flags)
             call.key[:] = key
             call.value[:] = value
             if call.update() == 0:
                 return
             number = sys.last_errno()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, BufferError):
             raise self._misfit_of_entry(key, value) from None
         finally:
+            if flags:
+                call.attributes.flags = 0
             calls.append(call)
-        raise operation_failure(self, Operation.UPDATE, number)
+        raise operation_failure(self, Operation.UPDATE, number, flags)
 
     def delete(self, key: Data) -> bool:
         """Remove the entry at `key`; False if there was none."""
@@ -239,7 +245,7 @@ class Map(Descriptor):
             if call.delete() == 0:
                 return True
             number = sys.last_errno()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, BufferError):
             raise self._misfit("key", key, self.spec.key.size) from None
         finally:
             calls.append(call)
@@ -259,11 +265,16 @@ class Map(Descriptor):
         """Whether a bloom filter holds `value`: False is certain, True is not."""
         if self.spec.type != MapType.BLOOM_FILTER:
             raise BpfError(f"map {self.spec.name} is of type {self._kind.title}, not a bloom filter: use lookup")
-        call = self._new_call()
-        self._fill(call.value, "value", value)
-        if call.lookup() == 0:
-            return True
-        self._raise_unless_missing(Operation.LOOKUP, sys.last_errno())
+        calls = self._calls
+        call = self._call(calls)
+        try:
+            self._fill(call.value, "value", value)
+            if call.lookup() == 0:
+                return True
+            number = sys.last_errno()
+        finally:
+            _give_back(call, calls)
+        self._raise_unless_missing(Operation.LOOKUP, number)
         return False
 
     # --- single entries of per-CPU maps -------------------------------------------------------------------------------
@@ -348,14 +359,22 @@ class Map(Descriptor):
         flags but LOCK, go entry by entry. Raises what `update` raises, at the first entry that fails: those before it
         are set.
         """
-        pairs = list(entries.items() if isinstance(entries, Mapping) else entries)
-        keys, values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        keys, values = self.split_pairs(entries)
         self._check_sizes("key", keys, self.spec.key.size)
         self._check_sizes("value", values, self.entry_size)
         return self.update_packed(b"".join(keys), b"".join(values), flags)
 
+    def split_pairs(self, entries: Mapping[K, V] | Iterable[tuple[K, V]]) -> tuple[list[K], list[V]]:
+        """The keys and the values of a batch. Raises `LayoutError` for what is no pairs."""
+        try:
+            pairs = list(entries.items() if isinstance(entries, Mapping) else entries)
+            return [key for key, _ in pairs], [value for _, value in pairs]
+        except (TypeError, ValueError):
+            raise LayoutError(f"a batch for map {self.spec.name} is a dict, or pairs of a key and a value") from None
+
     def update_packed(self, keys: Data, values: Data, flags: int = 0) -> int:
         """As `update_batch`, with keys and values packed: one behind the other, no gaps. The quickest way to write."""
+        flags = self._checked_flags(flags)
         count = self._count_packed(keys, "keys", self.spec.key.size)
         if self._count_packed(values, "values", self.entry_size) != count:
             raise LayoutError(f"map {self.spec.name}: {count} keys, but another number of values")
@@ -402,34 +421,57 @@ class Map(Descriptor):
     def _new_call(self) -> EntryCall:
         return EntryCall(self.fd, self.spec.key.size, self.entry_size)
 
-    def _read(self, key: Data, flags: int = 0) -> bytes | None:
+    def _call(self, calls: list[EntryCall], flags: int = 0) -> EntryCall:
+        """A call for this thread alone, until `_give_back`. What is called most does both in place, for speed."""
+        try:
+            call = calls.pop()
+        except IndexError:
+            call = self._new_call()
+        if flags:
+            call.attributes.flags = flags
+        return call
+
+    def _read(self, key: Data) -> bytes | None:
         """What the kernel holds at a key."""
-        call = self._new_call()
-        self._fill(call.key, "key", key)
-        call.attributes.flags = flags
-        if call.lookup() == 0:
-            value: bytes = call.value[:]
-            return value
-        self._raise_unless_missing(Operation.LOOKUP, sys.last_errno(), flags)
+        calls = self._calls
+        call = self._call(calls)
+        try:
+            self._fill(call.key, "key", key)
+            if call.lookup() == 0:
+                value: bytes = call.value[:]
+                return value
+            number = sys.last_errno()
+        finally:
+            _give_back(call, calls)
+        self._raise_unless_missing(Operation.LOOKUP, number)
         return None
 
     def _write(self, key: Data, value: Data, flags: int = 0) -> None:
         """Set what the kernel holds at a key."""
-        call = self._new_call()
-        self._fill(call.key, "key", key)
-        self._fill(call.value, "value", value)
-        call.attributes.flags = flags
-        if call.update() != 0:
-            raise operation_failure(self, Operation.UPDATE, sys.last_errno(), flags)
+        calls = self._calls
+        call = self._call(calls, self._checked_flags(flags))
+        try:
+            self._fill(call.key, "key", key)
+            self._fill(call.value, "value", value)
+            if call.update() == 0:
+                return
+            number = sys.last_errno()
+        finally:
+            _give_back(call, calls)
+        raise operation_failure(self, Operation.UPDATE, number, flags)
 
     def _pop(self, key: Data) -> bytes | None:
         if Command.MAP_LOOKUP_AND_DELETE_ELEM not in self._lacking:
-            call = self._new_call()
-            self._fill(call.key, "key", key)
-            if call.pop() == 0:
-                value: bytes = call.value[:]
-                return value
-            number = sys.last_errno()
+            calls = self._calls
+            call = self._call(calls)
+            try:
+                self._fill(call.key, "key", key)
+                if call.pop() == 0:
+                    value: bytes = call.value[:]
+                    return value
+                number = sys.last_errno()
+            finally:
+                _give_back(call, calls)
             if number != ENOTSUPP or self._kind.lacks & {Operation.LOOKUP, Operation.DELETE}:
                 self._raise_unless_missing(Operation.POP, number)
                 return None
@@ -490,25 +532,43 @@ class Map(Descriptor):
     def _fill(self, memory: Any, what: str, data: Data) -> None:
         try:
             memory[:] = data
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, BufferError):
             raise self._misfit(what, data, len(memory)) from None
 
     def _misfit(self, what: str, data: object, size: int) -> LayoutError:
         # The kernel reads as many bytes as the map's definition says, whatever we hand over.
-        given = f"{memoryview(data).nbytes}" if isinstance(data, Data) else repr(data)
-        return LayoutError(f"a {what} of map {self.spec.name} takes {size} bytes, not {given}")
+        if not isinstance(data, Data):
+            return LayoutError(f"a {what} of map {self.spec.name} is {size} bytes, not {data!r}: TypedMap takes values")
+        if not memoryview(data).c_contiguous:
+            return LayoutError(f"a {what} of map {self.spec.name} is {size} bytes in a row: copy the view by bytes()")
+        return LayoutError(f"a {what} of map {self.spec.name} takes {size} bytes, not {memoryview(data).nbytes}")
 
     def _misfit_of_entry(self, key: object, value: object) -> LayoutError:
         size = self.spec.key.size
-        if isinstance(key, Data) and memoryview(key).nbytes == size:
+        if isinstance(key, Data) and memoryview(key).c_contiguous and memoryview(key).nbytes == size:
             return self._misfit("value", value, self.entry_size)
         return self._misfit("key", key, size)
 
-    def _check_sizes(self, what: str, given: Sequence[bytes], size: int) -> None:
-        if given and set(map(len, given)) != {size}:
-            raise self._misfit(what, next(each for each in given if len(each) != size), size)
+    def _checked_flags(self, flags: Any) -> int:
+        """Flags as the kernel's 64 bits. Raises `MapOperationError` for what these cannot hold."""
+        if isinstance(flags, int) and 0 <= flags < 1 << 64:
+            return flags
+        text = f"cannot work on map {self.spec.name}: flags are of MapUpdateFlag, not {flags!r}"
+        raise MapOperationError(errno.EINVAL, text)
 
-    def _count_packed(self, data: Data, what: str, size: int) -> int:
+    def _check_sizes(self, what: str, given: Sequence[Any], size: int) -> None:
+        try:
+            if set(map(len, given)) <= {size} and set(map(type, given)) <= {bytes}:
+                return
+        except TypeError:  # among them is something without a length
+            pass
+        for each in given:
+            if not isinstance(each, Data) or not memoryview(each).c_contiguous or memoryview(each).nbytes != size:
+                raise self._misfit(what, each, size)
+
+    def _count_packed(self, data: Any, what: str, size: int) -> int:
+        if not isinstance(data, Data) or not memoryview(data).c_contiguous:
+            raise LayoutError(f"map {self.spec.name}: packed {what} are bytes in a row, not {data!r}")
         length = memoryview(data).nbytes
         if not size:
             raise LayoutError(f"map {self.spec.name} has no {what}: it takes single values")
@@ -534,14 +594,18 @@ class Map(Descriptor):
         size, stride = self.spec.value.size, per_cpu_stride(self.spec.value.size)
         return [data[at : at + size] for at in range(0, len(data), stride)]
 
-    def _join_cpus(self, values: Sequence[Data]) -> bytes:
+    def _join_cpus(self, values: Any) -> bytes:
         cpus, size = possible_cpus(), self.spec.value.size
-        if len(values) != cpus:
-            raise LayoutError(f"map {self.spec.name} takes a value for each of {cpus} CPUs, not {len(values)}")
-        for value in values:
-            if memoryview(value).nbytes != size:
-                raise self._misfit("value", value, size)
+        if not isinstance(values, Sequence) or isinstance(values, str | Data) or len(values) != cpus:
+            given = len(values) if isinstance(values, Sequence) else repr(values)
+            raise LayoutError(f"map {self.spec.name} takes a value for each of {cpus} CPUs, not {given}")
+        self._check_sizes("value", values, size)
         return b"".join(bytes(value).ljust(per_cpu_stride(size), b"\0") for value in values)
+
+
+def _give_back(call: EntryCall, calls: list[EntryCall]) -> None:
+    call.attributes.flags = 0
+    calls.append(call)
 
 
 def _split(data: bytes, size: int) -> Iterator[bytes]:

@@ -142,9 +142,8 @@ class TypedMap(Generic[K, V]):
 
     def update_batch(self, entries: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> int:
         """Set many entries, as `Map.update_batch`; how many there were."""
-        pairs = list(entries.items() if isinstance(entries, Mapping) else entries)
-        keys = self._key.pack_all([pair[0] for pair in pairs])
-        return self.map.update_packed(keys, self._value.pack_all([pair[1] for pair in pairs]), flags)
+        keys, values = self.map.split_pairs(entries)
+        return self.map.update_packed(self._key.pack_all(keys), self._value.pack_all(values), flags)
 
     def delete_batch(self, keys: Iterable[K]) -> int:
         """Remove many entries, as `Map.delete_batch`; how many of them were there."""
@@ -165,7 +164,9 @@ class TypedMap(Generic[K, V]):
 
     def set_per_cpu(self, key: K, values: Iterable[V], flags: int = 0) -> None:
         """Set the value of each possible CPU, for a per-CPU map."""
-        self.map.update_per_cpu(self._key.pack(key), [self._value.pack(value) for value in values], flags)
+        self.map.update_per_cpu(
+            self._key.pack(key), [self._value.pack(value) for value in _listed(values, self.map)], flags
+        )
 
 
 class PerCpuMap(TypedMap[K, list[V]]):
@@ -215,7 +216,9 @@ class PerCpuMap(TypedMap[K, list[V]]):
 
     def update(self, key: K, value: list[V], flags: int = 0) -> None:
         """Set the values at `key`."""
-        self.map.update_per_cpu(self._key.pack(key), [self._value.pack(each) for each in value], flags)
+        self.map.update_per_cpu(
+            self._key.pack(key), [self._value.pack(each) for each in _listed(value, self.map)], flags
+        )
 
     def pop(self, key: K, default: Any = _MISSING) -> Any:
         """Remove the entry at `key` and return its values, or `default`; KeyError without one."""
@@ -237,8 +240,8 @@ class PerCpuMap(TypedMap[K, list[V]]):
 
     def update_batch(self, entries: Mapping[K, list[V]] | Iterable[tuple[K, list[V]]], flags: int = 0) -> int:
         """Set many entries, as `Map.update_batch`; how many there were."""
-        pairs = entries.items() if isinstance(entries, Mapping) else entries
-        return self.map.update_batch(((self._key.pack(key), self._entry.pack(each)) for key, each in pairs), flags)
+        keys, values = self.map.split_pairs(entries)
+        return self.map.update_packed(self._key.pack_all(keys), self._entry.pack_all(values), flags)
 
     def read_all(self) -> dict[K, list[V]]:
         """All entries, read in batches."""
@@ -293,16 +296,22 @@ class BloomFilter(Generic[V]):
 
 def _key_codec(map_: Map, annotation: Any) -> Codec:
     size = map_.spec.key.size
-    if map_.kind.key_is_fd:
-        return references(size, signed=True)
-    return codec_of(_chosen(annotation, map_.spec.key), size)
+    is_fd = map_.kind.key_is_fd
+    found = references(size, signed=True) if is_fd else codec_of(_chosen(annotation, map_.spec.key), size)
+    return found.naming(f"key of map {map_.spec.name}")
 
 
 def _value_codec(map_: Map, annotation: Any) -> Codec:
     size = map_.spec.value.size
-    if map_.kind.value_is_fd:
-        return references(size)
-    return codec_of(_chosen(annotation, map_.spec.value), size)
+    is_fd = map_.kind.value_is_fd
+    found = references(size) if is_fd else codec_of(_chosen(annotation, map_.spec.value), size)
+    return found.naming(f"value of map {map_.spec.name}")
+
+
+def _listed(values: Any, map_: Map) -> Iterable[Any]:
+    if isinstance(values, Iterable):
+        return values
+    raise LayoutError(f"value of map {map_.spec.name}: {values!r} is no list of values, one for each CPU")
 
 
 def _chosen(annotation: Any, known: Any) -> Any:

@@ -5,7 +5,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from pybpfasm.kernel.capabilities import Capability
+from pybpfasm.kernel.permissions import Capability
 
 # What each child imports before its rights are of interest: it may not be able to read the sources later.
 PRELUDE = """

@@ -7,7 +7,7 @@ from cgroup_caller import Caller
 from children import python
 
 from pybpfasm.kernel import features
-from pybpfasm.kernel.capabilities import Capability
+from pybpfasm.kernel.permissions import Capability
 
 pytestmark = pytest.mark.needs(features.RING_BUFFER)  # CAP_BPF came with it, in 5.8
 

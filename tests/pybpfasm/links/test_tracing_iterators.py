@@ -18,6 +18,14 @@ from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import MapSpec, ProgramSpec, Untyped
 from pybpfasm.uapi import AttachType, Helper, LinkType, MapType, ProgramType
 
+# Their programs may write to what they go through, which kernel lockdown forbids.
+ENTRIES = Feature(
+    "iterators of a map's entries",
+    "5.9",
+    lambda: features.loading_for(ProgramType.TRACING, AttachType.TRACE_ITER, "bpf_map_elem"),
+    "CONFIG_DEBUG_INFO_BTF",
+)
+
 pytestmark = pytest.mark.needs(features.ITERATORS)
 
 # struct bpf_iter__task and bpf_iter__bpf_map_elem: meta, then what is gone through; struct bpf_iter_meta: seq first.
@@ -123,6 +131,7 @@ def test_tasks_of_one_process() -> None:
             assert link.read() == b""
 
 
+@pytest.mark.needs(ENTRIES)
 def test_entries_of_a_map(entries: Map) -> None:
     """Each entry of the map once; the info has the map's id."""
     with entry_iterator() as program, attach_iterator(program, map_=entries) as link:
@@ -131,6 +140,7 @@ def test_entries_of_a_map(entries: Map) -> None:
         assert (link.info().name, link.info().target) == ("bpf_map_elem", entries.info().id)
 
 
+@pytest.mark.needs(ENTRIES)
 def test_an_iterator_without_its_map(entries: Map) -> None:
     """One that goes through entries wants a map, and one thing only is gone through."""
     with entry_iterator() as program:

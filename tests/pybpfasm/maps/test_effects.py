@@ -327,7 +327,8 @@ def test_a_pin_of_a_program_is_no_map(bpffs: Path) -> None:
     with load(PASS) as program:
         program.pin(bpffs / "program")
     with pytest.raises(
-        KernelError, match=rf"^cannot open the pinned map {bpffs}/program: it is another kind of object$"
+        KernelError,
+        match=rf"^cannot open the pinned map {bpffs}/program: it is another kind of object, a program \(EINVAL\)$",
     ):
         Map.open(bpffs / "program")
 

@@ -18,7 +18,15 @@ from sane_maps import INNER, NO_PREALLOC, PREFIX, SPECS, U32, U64, opened, u32, 
 from pybpfasm import btf
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
 from pybpfasm.kernel import sys as kernel
-from pybpfasm.kernel.maps import KINDS, Map, MapFullError, MapOperationError, create, possible_cpus
+from pybpfasm.kernel.maps import (
+    KINDS,
+    Map,
+    MapFullError,
+    MapOperationError,
+    TypedMap,
+    create,
+    possible_cpus,
+)
 from pybpfasm.kernel.maps.errors import ENOTSUPP
 from pybpfasm.lang.types import LayoutError
 from pybpfasm.spec import MapSpec, Untyped
@@ -133,10 +141,61 @@ def test_a_value_of_another_size(small: Map, value: bytes) -> None:
 
 def test_what_is_no_bytes(small: Map) -> None:
     """A number is not a key: of which size, in which order?"""
-    with pytest.raises(LayoutError, match=r"^a key of map t_hash takes 4 bytes, not 17$"):
-        small.lookup(17)  # type: ignore[arg-type]  # what the type checker refuses, too
-    with pytest.raises(LayoutError, match=r"^a value of map t_hash takes 8 bytes, not 'text'$"):
-        small.update(u32(1), "text")  # type: ignore[arg-type]
+    wrong: Any = 17  # what the type checker refuses, too
+    said = r"^a key of map t_hash is 4 bytes, not 17: TypedMap takes values$"
+    for operation in (small.lookup, small.delete, lambda key: small.update_batch([(key, u64(1))])):
+        with pytest.raises(LayoutError, match=said):
+            operation(wrong)
+    with pytest.raises(LayoutError, match=said):
+        small.delete_batch([wrong])
+    wrong = "text"
+    with pytest.raises(LayoutError, match=r"^a value of map t_hash is 8 bytes, not 'text': TypedMap takes values$"):
+        small.update(u32(1), wrong)
+    with pytest.raises(LayoutError, match=r"^map t_hash: packed keys are bytes in a row, not 'text'$"):
+        small.update_packed(wrong, u64(1))
+    with pytest.raises(LayoutError, match=r"bytes in a row: copy the view"):
+        small.lookup(memoryview(bytes(8))[::2])
+
+
+@pytest.mark.parametrize("entries", [[1, 2], [(b"1234",)], 5, [(1, 2, 3)]])
+def test_a_batch_that_is_no_pairs(small: Map, entries: Any) -> None:
+    """Entries are pairs, or a dict."""
+    for batch in (small.update_batch, TypedMap.of(small).update_batch):
+        with pytest.raises(LayoutError, match=r"^a batch for map t_hash is a dict, or pairs of a key and a value$"):
+            batch(entries)
+
+
+@pytest.mark.parametrize("flags", [-1, 1 << 64, "exist", 1.5])
+def test_flags_that_are_none(small: Map, flags: Any) -> None:
+    """What 64 bits cannot hold is no flag, and says so."""
+    for operation in (
+        lambda: small.update(u32(1), u64(1), flags),
+        lambda: small.lookup(u32(1), flags),
+        lambda: small.update_packed(u32(1), u64(1), flags),
+    ):
+        with pytest.raises(MapOperationError, match="map t_hash: flags are of MapUpdateFlag, not"):
+            operation()
+    assert small.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_entries": -1}, "max_entries is -1, which is no number that the kernel takes there"),
+        ({"max_entries": 1 << 40}, "max_entries is 1099511627776"),
+        ({"flags": 1 << 40}, "map_flags is 1099511627776"),
+        ({"key": Untyped(-4)}, "key_size is -4"),
+        ({"key": Untyped(0)}, "keys have no size"),
+        ({"value": Untyped(0)}, "values have no size"),
+        ({"flags": 1 << 31}, "one of these is not for maps of type hash.*flags 0x80000000"),
+        ({"numa_node": 999}, "NUMA node 999"),
+        ({"type": 999}, "this library knows no maps of type 999, nor does this kernel"),
+    ],
+)
+def test_a_spec_that_cannot_be(changes: dict[str, Any], said: str) -> None:
+    """One line that begins with what was attempted, and says which part of the spec is wrong."""
+    with pytest.raises(BpfError, match=rf"^cannot create map t_hash: .*{said}"):
+        Map.create(attrs.evolve(HASH, **changes))
 
 
 def test_an_operation_after_a_failed_one(small: Map) -> None:

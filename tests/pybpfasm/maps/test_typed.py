@@ -308,7 +308,7 @@ def test_types_of_the_spec() -> None:
         assert TypedMap(STATS, made)[1] == Stat(small=3, count=4)
         view[2] = {"count": 5}
         assert dict(view.items())[2] == {"small": 0, "count": 5}
-        with pytest.raises(LayoutError, match=r"^Stat has no member size$"):
+        with pytest.raises(LayoutError, match=r"^value of map stats: Stat has no member size$"):
             view[3] = {"size": 5}
 
 
@@ -410,7 +410,7 @@ def test_maps_in_a_map() -> None:
         assert dict(view.items()) == {5: inner.info().id}
         with Map.by_id(view[5]) as again:
             assert again.info().id == inner.info().id
-        with pytest.raises(LayoutError, match=r"^None does not fit u32$"):
+        with pytest.raises(LayoutError, match=r"^value of map t_hash_of_maps: None does not fit u32$"):
             view[5] = None
 
 

@@ -353,15 +353,15 @@ def test_a_load_that_signals_interrupt() -> None:
 WITHOUT = """
 import ctypes, sys
 sys.path[:0] = {path!r}
-from pybpfasm.kernel.permissions import permission_cause
+from pybpfasm.kernel.permissions import program_denial
 from pybpfasm.uapi import ProgramType
 for kind in (ProgramType.XDP, ProgramType.TRACING, ProgramType.SOCKET_FILTER):
-    permission_cause(kind)  # parts are loaded when first used
+    program_denial(kind)  # parts are loaded when first used
 header = (ctypes.c_uint32 * 2)(0x20080522, 0)
 sets = (ctypes.c_uint32 * 6)(0, 0, 0, 1 << 39 - 32, 1 << 39 - 32, 0)  # CAP_BPF alone, effective and permitted
 assert ctypes.CDLL(None).capset(header, sets) == 0
 for kind in (ProgramType.XDP, ProgramType.TRACING, ProgramType.SOCKET_FILTER):
-    print(permission_cause(kind))
+    print(program_denial(kind))
 """
 
 
