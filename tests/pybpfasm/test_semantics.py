@@ -227,13 +227,11 @@ o.d = o.e = 7
 if (k := v.b + 1) > 3 and k < 5:
     o.a = k
 k = min(k, 9)
-while (k := k - 1) > 1:
+while (k := k // 2) > 1:
     o.b += 1
-    if o.b > 20:
-        break
 o.c = k
 """,
-        {"a": 4, "b": 2, "c": 1},
+        {"a": 4, "b": 1, "c": 1},
     ),
     (
         """
