@@ -45,7 +45,7 @@ def test_numbers_of_instructions_are_those_of_the_programs() -> None:
 
 
 def test_numbers_of_instructions_for_arm64_are_those_of_the_programs() -> None:
-    """This table is written by hand, one column for each setting of --splice."""
+    """This table has one column for each setting of --splice."""
     names = {each.name for each in PROGRAMS}
     table = rows_of(PAGE.read_text().partition("\n## arm64\n")[2])
     shown = {
@@ -54,7 +54,7 @@ def test_numbers_of_instructions_for_arm64_are_those_of_the_programs() -> None:
         if row[0] in names
         for splice, cell in zip(SPLICE, row[1:], strict=True)
     }
-    assert shown == {key: {count} for key, count in counted().items()}
+    assert shown == {key: {count} for key, count in counted().items()}, "run `python -m tools.vm.tables --arm64`"
 
 
 def instructions(cells: list[str]) -> set[int]:
