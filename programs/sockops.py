@@ -188,9 +188,9 @@ def sockops(ctx: SockOps) -> int:
     elif op == PASSIVE_ESTABLISHED_CB:
         if ctx.local_port == OUT_PORT:
             accepting_established(ctx)
-    elif op == HDR_OPT_LEN_CB:
-        if ctx.args[0] == WRITE_HDR_TCP_CURRENT_MSS:
-            sending_by_tcp(ctx)
-    elif op == STATE_CB and ctx.args[1] == TCP_CLOSE:
-        client_closed(ctx)
+    elif op == STATE_CB:
+        if ctx.args[1] == TCP_CLOSE:
+            client_closed(ctx)
+    elif op == HDR_OPT_LEN_CB and ctx.args[0] == WRITE_HDR_TCP_CURRENT_MSS:
+        sending_by_tcp(ctx)
     return 1

@@ -256,6 +256,35 @@ match v.b == 3:
         {"a": 3, "b": 2, "c": 5},
     ),
     (
+        # Six cases, which are searched by halves: values that are one of them, between them, below and above them.
+        """
+for given in bpf.unroll(range(3, 9)):
+    n = v.b + given - 3
+    match n:
+        case 5 | 0xFFFFFFFFFFFFFFFF:
+            o.a += 1
+        case 3:
+            o.a += 10
+        case 0:
+            o.b += 1
+        case 8 | 7 | 0x10000000000:
+            o.a += 100
+        case _:
+            o.b += 10
+match v.s:
+    case -17:
+        o.e = 1
+    case 1 | 2 | 3 | 4 | 5:
+        o.e = 2
+match v.e:
+    case 1 | 2 | 3 | 4 | 5:
+        o.d = 1
+    case _:
+        o.d = 2
+""",
+        {"a": 211, "b": 20, "e": 1, "d": 2},
+    ),
+    (
         """
 n = 0
 total = 0

@@ -1,6 +1,6 @@
 """The back end: from the intermediate form to instructions.
 
-passes (fold, blocks, loads, stores, dead, returns) → legalize → registers (intervals, spill) → select → layout
+passes (in pipeline's order) → legalize → lateness → registers (intervals, spill) → select → layout
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import attrs
 
 from pybpfasm.compiler.backend.frame import Frame
+from pybpfasm.compiler.backend.lateness import move_late
 from pybpfasm.compiler.backend.layout import Written, lay_out
 from pybpfasm.compiler.backend.legalize import legalize
 from pybpfasm.compiler.backend.registers import allocate
@@ -91,6 +92,9 @@ def _function(
     if check is not None:
         check(function)
     order = reverse_postorder(function.entry)
+    move_late(function, order)
+    if check is not None:
+        check(function)
     allocation = allocate(function, order)
     if check is not None:
         check(function)

@@ -74,7 +74,7 @@ class _Decision:
     def run(self) -> None:
         """Lead the decided paths past the block, if its sides can do without its parameters."""
         sides = (self.branch.yes, self.branch.no)
-        if sides[0] is sides[1] or any(self.leading[side] != [self.block] or side.parameters for side in sides):
+        if sides[0] is sides[1]:
             return
         decided = [(goto, taken) for goto, taken in map(self._decided, self._gotos()) if taken is not None]
         read = self._read_by_sides(sides)
@@ -107,11 +107,12 @@ class _Decision:
     def _read_by_sides(self, sides: tuple[Block, Block]) -> tuple[list[Value], list[Value]] | None:
         """The parameters that each side, or what only it leads to, reads; None if something else reads one."""
         found: tuple[list[Value], list[Value]] = ([], [])
+        own = [side for side in (0, 1) if self.leading[sides[side]] == [self.block]]
         for parameter in self.block.parameters:
             for reader in self.readers[parameter]:
                 if reader is self.block:
                     continue
-                below = [side for side in (0, 1) if self.dominators.dominates(sides[side], reader)]
+                below = [side for side in own if self.dominators.dominates(sides[side], reader)]
                 if not below:
                     return None
                 if parameter not in found[below[0]] and not self._is_zero(parameter, below[0]):

@@ -1,8 +1,8 @@
 """What was loaded or computed is not loaded or computed again.
 
-In: a function. Out: the same, with later equal loads and sums replaced by earlier results. Limits: along ways without
-a branch coming in, and never across a call: what lives across one needs a register that calls keep, and a load is as
-short as a move.
+In: a function. Out: the same, with later equal loads and sums replaced by earlier results. Limits: nothing is known
+where a loop begins, and nothing behind a call: what lives across one needs a register that calls keep, and a load is
+as short as a move.
 
     %1 = load32 [%0+8]                       %1 = load32 [%0+8]
     if jne %1, 0 goto …                      if jne %1, 0 goto …
@@ -60,14 +60,23 @@ def reuse_loads(function: Function) -> None:
     behind: dict[Block, Table] = {}
     instead: dict[Value, Any] = {}
     for block in order:
-        above = leading[block]
-        known = dict(behind[above[0]]) if len(above) == 1 and above[0] in behind else {}
+        known = _known_on_all(leading[block], behind)
         block.operations = [each for each in block.operations if not _repeats(each, known, instead)]
         behind[block] = known
     if instead:
         for block in order:
             for operation in block.operations:
                 replace_operands(operation, instead)
+
+
+def _known_on_all(above: list[Block], behind: dict[Block, Table]) -> Table:
+    """What each way to a block knows, as long as no way closes a loop."""
+    if not above or any(each not in behind for each in above):
+        return {}
+    first, *others = (behind[each] for each in above)
+    if not others:
+        return dict(first)
+    return {key: value for key, value in first.items() if all(other.get(key) is value for other in others)}
 
 
 def _repeats(operation: Operation, known: Table, instead: dict[Value, Any]) -> bool:

@@ -7,7 +7,9 @@ from pybpfasm.compiler.passes.dead import remove_dead
 from pybpfasm.compiler.passes.decide import decide
 from pybpfasm.compiler.passes.fold import fold
 from pybpfasm.compiler.passes.loads import reuse_loads
+from pybpfasm.compiler.passes.neighbours import join_neighbours
 from pybpfasm.compiler.passes.returns import share_returns
+from pybpfasm.compiler.passes.search import halve_chains
 from pybpfasm.compiler.passes.stores import merge_stores
 from pybpfasm.ir.function import Function
 from pybpfasm.ir.operations import Value
@@ -40,9 +42,11 @@ def simplify(function: Function, check: Callable[[Function], None] | None = None
     remove_dead(function)
     checked()
     merge_stores(function, bits)
+    join_neighbours(function)
     checked()
     remove_dead(function)
     share_returns(function)
     shorten(function)
+    halve_chains(function)
     checked()
     return bits
