@@ -239,7 +239,10 @@ def test_a_pinned_map_outlives_its_descriptor(bpffs: Path) -> None:
 def test_a_pin_in_the_way(bpffs: Path, pairs: Map) -> None:
     """A name that is taken is refused by name."""
     pairs.pin(bpffs / "pairs")
-    with pytest.raises(KernelError, match=rf"^cannot pin {bpffs}/pairs: File exists \(EEXIST\)$") as caught:
+    with pytest.raises(
+        KernelError,
+        match=rf"^cannot pin {bpffs}/pairs: the name is taken: open what is there, or remove it \(EEXIST\)$",
+    ) as caught:
         pairs.pin(bpffs / "pairs")
     assert caught.value.errno == errno.EEXIST
 
@@ -255,7 +258,7 @@ def test_a_pin_that_is_missing(bpffs: Path) -> None:
     ("wanted", "difference"),
     [
         (HASH.spec("pairs", max_entries=4), "max_entries 3, not 4"),
-        (ARRAY.spec("pairs"), "type 1, not 2"),
+        (ARRAY.spec("pairs"), "type hash, not array"),
         (attrs.evolve(HASH.spec("pairs"), key=PER_CPU.spec("x").value), "key_size 4, not 16"),
         (attrs.evolve(HASH.spec("pairs"), value=HASH.spec("x").key, flags=1), "value_size 16, not 4, flags 0, not 1"),
     ],

@@ -100,6 +100,9 @@ def test_without_netkit() -> None:
     """A kernel without netkit is told apart from a wrong interface."""
     expected: tuple[type[Exception], str] = (KernelError, r"is not of kind netkit \(ENXIO\)$")
     if not features.NETKIT_LINK.supported():
-        expected = (UnsupportedFeatureError, "does not support netkit links: it needs Linux 6.7 or later$")
+        expected = (
+            UnsupportedFeatureError,
+            "does not support netkit links: it needs Linux 6.7 or later, built with CONFIG_NETKIT$",
+        )
     with program(TcxAction.DROP) as drop, pytest.raises(expected[0], match=expected[1]):
         attach_netkit(drop, "lo", PRIMARY)

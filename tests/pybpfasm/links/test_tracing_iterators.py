@@ -1,6 +1,7 @@
 """Iterators: what their programs write is read as a file."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,10 +102,13 @@ def tasks(data: bytes) -> set[int]:
 
 
 def test_tasks() -> None:
-    """Every reading goes through the tasks that there are: this process is among them, and so is its parent."""
+    """Every reading goes through the tasks that there are: this process is among them, and so is its child."""
     with task_iterator() as program, attach_iterator(program) as link:
-        found = tasks(link.read())
-        assert {os.getpid(), os.getppid()} <= found
+        with subprocess.Popen(["sleep", "60"]) as child:
+            found = tasks(link.read())
+            child.kill()
+        assert {os.getpid(), child.pid} <= found
+        assert child.pid not in tasks(link.read())
         with link.open_stream() as stream:
             assert stream.read(1) == b"t"
         assert (link.info().type, link.info().name) == (LinkType.ITER, "task")
