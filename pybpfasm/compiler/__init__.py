@@ -6,8 +6,6 @@ source → syntax tree → (frontend) operations → (passes) fewer operations �
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
-
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
@@ -21,6 +19,7 @@ from pybpfasm.ir.function import Function, Unit
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
+from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
 
 __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
@@ -81,7 +80,7 @@ def compile_collection(
 def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
     """With the maps of global variables, when all that comes into them is known."""
     used = {section: lowering.variables.map(section) for section in sorted(lowering.variables.used)}
-    return attrs.evolve(spec, maps={**spec.maps, **used}) if used else spec
+    return evolve(spec, maps={**spec.maps, **used}) if used else spec
 
 
 def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import attrs
-
 from pybpfasm.ir.operations import ENDS, Branch, Goto, Location, MayGoto, Operation, Slot, Terminator, Value
 from pybpfasm.ir.types import SCALAR, Type
+from pybpfasm.records import define, field
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Block:
     """Operations in order; the last one, and no other, ends the block. Parameters get their values from each Goto."""
 
     number: int
-    parameters: list[Value] = attrs.field(factory=list)
-    operations: list[Operation] = attrs.field(factory=list)
+    parameters: list[Value] = field(factory=list)
+    operations: list[Operation] = field(factory=list)
 
     @property
     def ended(self) -> bool:
@@ -46,7 +45,7 @@ class Block:
     __repr__ = __str__
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Function:
     """A program or a function that it calls. `parameters` arrive in r1 to r5; a program's only one is its context.
 
@@ -55,13 +54,13 @@ class Function:
 
     name: str
     location: Location
-    parameters: list[Value] = attrs.field(factory=list)
-    entry: Block = attrs.field(init=False)
-    slots: list[Slot] = attrs.field(factory=list)
+    parameters: list[Value] = field(factory=list)
+    entry: Block = field(init=False)
+    slots: list[Slot] = field(factory=list)
     _values: int = 0
     _blocks: int = 0
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.entry = self.block()
 
     def value(self, type_: Type = SCALAR, name: str | None = None) -> Value:
@@ -92,12 +91,12 @@ class Function:
     __repr__ = __str__
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Unit:
     """A program and the functions that it calls or hands to helpers, in the order in which they are first named."""
 
     program: Function
-    functions: list[Function] = attrs.field(factory=list)
+    functions: list[Function] = field(factory=list)
 
     def all(self) -> list[Function]:
         """The program first."""

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-import attrs
-
 from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps, Sockopt
 from pybpfasm.lang.packets import SkBuff, XdpMd
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachType, ProgramType
 
 C = TypeVar("C", bound=Context)
@@ -14,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-@attrs.frozen
+@frozen
 class ProgramKind:
     """A hook: what the kernel calls it, what it hands over, and what a program there may return."""
 
@@ -33,7 +32,7 @@ TC = ProgramKind(ProgramType.SCHED_CLS, AttachType.TCX_INGRESS, SkBuff, range(-1
 SK_MSG = ProgramKind(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, SkMsg, range(2))
 
 
-@attrs.frozen
+@frozen
 class Program(Generic[C]):
     """A function that is to be compiled for a hook; `compile_program` makes a spec of it."""
 

@@ -6,8 +6,6 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.values import (
     BOOL,
     SIGNED,
@@ -24,6 +22,7 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.types import IntType, NetworkType, StructType, be16, be32, be64, is_record, value_type
+from pybpfasm.records import frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -33,7 +32,7 @@ class AnnotationError(Exception):
     """An annotation that says nothing to the compiler; its text is a reason for a `CompileError`."""
 
 
-@attrs.frozen
+@frozen
 class Expected:
     """A declared type. `any_int` is plain `int`: signed or unsigned; `anything` is a type variable."""
 

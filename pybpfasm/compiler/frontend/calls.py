@@ -7,8 +7,6 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.diagnostics import Source
@@ -34,6 +32,7 @@ from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
 from pybpfasm.lang.types import ArrayType, IntType, NetworkType, Record, is_record, value_type
+from pybpfasm.records import evolve, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-@attrs.frozen
+@frozen
 class Given:
     """What a parameter gets: the argument, how it is declared, the value that was accepted."""
 
@@ -60,7 +59,7 @@ class Given:
         """As the function sees it, which may test what it declares as `… | None`, also where the caller has."""
         value = self.value
         if isinstance(value, Pointer) and not self.wanted.anything:
-            return attrs.evolve(value, nullable=self.wanted.nullable)
+            return evolve(value, nullable=self.wanted.nullable)
         return value
 
 

@@ -5,10 +5,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.operations import Location
+from pybpfasm.records import frozen
 
 TOO_DEEP = "the program is nested too deeply: split it, with locals or inline functions (each `elif` counts)"
 
@@ -61,7 +60,7 @@ class Findings:
             raise CompileError(found[0].location, found[0].reason, found[1:])
 
 
-@attrs.frozen
+@frozen
 class Source:
     """A function's source: its tree, and how the tree's places relate to the file's."""
 

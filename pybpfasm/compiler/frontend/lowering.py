@@ -9,8 +9,6 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import attrs
-
 from pybpfasm.compiler.frontend.access import Access
 from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
@@ -53,13 +51,14 @@ from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
 from pybpfasm.isa import Jump
 from pybpfasm.lang.programs import Program, ProgramKind
+from pybpfasm.records import define, field, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.annotations import Expected
     from pybpfasm.compiler.frontend.returns import ReturnTarget
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Frame:
     """One function being compiled: the program itself, or an inline function inside it.
 
@@ -69,12 +68,12 @@ class Frame:
     source: Source
     returns: "ReturnTarget"
     names: Names | None
-    assigned: set[str] = attrs.field(factory=set)
-    declared: "dict[str, Expected]" = attrs.field(factory=dict)
-    loops: "list[Loop]" = attrs.field(factory=list)
+    assigned: set[str] = field(factory=set)
+    declared: "dict[str, Expected]" = field(factory=dict)
+    loops: "list[Loop]" = field(factory=list)
 
 
-@attrs.frozen
+@frozen
 class Loop:
     """Where `continue` and `break` go."""
 

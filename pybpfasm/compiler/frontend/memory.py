@@ -4,8 +4,6 @@ import ast
 import difflib
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
-import attrs
-
 from pybpfasm.compiler.frontend.access import widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.diagnostics import CompileError
@@ -42,6 +40,7 @@ from pybpfasm.lang.types import (
     ValueType,
     value_type,
 )
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -429,4 +428,4 @@ def _base(pointer: Pointer) -> IrValue:
 
 def with_pointer_checked(pointer: Pointer) -> Pointer:
     """The same pointer, known not to be None."""
-    return attrs.evolve(pointer, nullable=False)
+    return evolve(pointer, nullable=False)

@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
 from pybpfasm.compiler.frontend.expressions import first_line, known_limit
@@ -22,6 +20,7 @@ from pybpfasm.compiler.frontend.values import (
     target_name,
 )
 from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -319,7 +318,7 @@ def _poisoned(node: ast.stmt, names: Names, error: CompileError) -> Names:
     untested = error.untested
     pointer = names.get(untested) if untested is not None else None
     if untested is not None and untested not in found and isinstance(pointer, Pointer):
-        found[untested] = attrs.evolve(pointer, nullable=False)
+        found[untested] = evolve(pointer, nullable=False)
     return found
 
 
