@@ -342,7 +342,10 @@ def operands_of(operation: Operation) -> list[Any]:
 
 def values_of(operation: Operation) -> list[Value]:
     """The values that an operation reads."""
-    return [each for each in operands_of(operation) if isinstance(each, Value)]
+    kind = type(operation)
+    if kind in _MANY:
+        return [each for each in getattr(operation, _MANY[kind]) if type(each) is Value]
+    return [each for name in _SINGLE.get(kind, ()) if type(each := getattr(operation, name)) is Value]
 
 
 def replace_operands(operation: Operation, instead: dict[Value, Any]) -> None:

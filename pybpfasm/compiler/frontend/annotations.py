@@ -4,6 +4,7 @@ import ast
 import types
 import typing
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.values import (
@@ -148,6 +149,7 @@ def expected(annotation: Any) -> Expected:
     raise AnnotationError(f"{_name(annotation)} is no type of a BPF program")
 
 
+@lru_cache(maxsize=1024)
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The evaluated annotations of a function; `AnnotationError` if one cannot be evaluated."""
     try:

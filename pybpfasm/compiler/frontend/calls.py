@@ -1,16 +1,17 @@
 """Calls: of helpers, methods of maps, conversions, struct constructors, and inline functions."""
 
 import ast
-import inspect
 import ipaddress
 import typing
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.conditions import RESULT
-from pybpfasm.compiler.frontend.diagnostics import Source
 from pybpfasm.compiler.frontend.returns import ToCaller, ToCondition
+from pybpfasm.compiler.frontend.signatures import bind, parameters_of
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
@@ -176,7 +177,8 @@ class Calls:
         bound = self.bind(node, function)
         found: list[Given] = []
         meant: dict[str, str] = {}
-        for name, parameter in inspect.signature(function).parameters.items():
+        for parameter in parameters_of(function):
+            name = parameter.name
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
             argument = bound.get(name, node)
@@ -297,7 +299,7 @@ class Calls:
             keywords[keyword.arg] = keyword.value
         target = getattr(function, method) if method else function
         try:
-            bound = dict(inspect.signature(target).bind(*node.args, **keywords).arguments)
+            bound = bind(target, node.args, keywords)
         except TypeError as error:
             self._lowering.fail(node, f"{target.__name__}(): {error}")
         # Arguments are evaluated in the order of the parameters; Python evaluates them as they are written.
@@ -321,8 +323,8 @@ class Calls:
 
 
 def _marked(function: Any, mark: str) -> bool:
-    return inspect.isfunction(function) and hasattr(function, mark)
+    return isinstance(function, FunctionType) and hasattr(function, mark)
 
 
 def _is_one_of(function: Any, table: dict[Function, Any]) -> bool:
-    return inspect.isfunction(function) and function in table
+    return isinstance(function, FunctionType) and function in table

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import Expected
-from pybpfasm.compiler.frontend.diagnostics import Source
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,

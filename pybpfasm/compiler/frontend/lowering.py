@@ -14,7 +14,7 @@ from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
 from pybpfasm.compiler.frontend.conditions import Conditions
-from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError, Source
+from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
@@ -29,6 +29,7 @@ from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by
 from pybpfasm.compiler.frontend.printing import Printing
 from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
 from pybpfasm.compiler.frontend.sections import Sections
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value

@@ -1,7 +1,6 @@
 """Fields and structs in memory: reading, writing, copying, building them on the stack."""
 
 import ast
-import difflib
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 from pybpfasm.compiler.frontend.access import widest
@@ -367,6 +366,8 @@ class Memory:
         raise error
 
     def _unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
+        import difflib  # slow to import, and seldom wanted
+
         wanted = name or str(getattr(node, "attr", ""))
         close = difflib.get_close_matches(wanted, known, n=1)
         hint = f": did you mean `{close[0]}`?" if close else f"; it has {', '.join(known)}"

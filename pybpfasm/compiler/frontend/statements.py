@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.expressions import first_line, known_limit
 from pybpfasm.compiler.frontend.paths import Names, Unknown
 from pybpfasm.compiler.frontend.returns import FromProgram
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     Constant,
     Place,
