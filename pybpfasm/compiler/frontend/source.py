@@ -13,6 +13,8 @@ from pybpfasm.records import frozen
 # How many files are kept, parsed: a program seldom comes from more.
 _FILES = 64
 
+Definitions = dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef]
+
 
 @frozen
 class Source:
@@ -37,9 +39,9 @@ class Source:
         first = lines[number - 1]
         location = Location(file, number, len(first) - len(first.lstrip()) + 1, first)
         tree = _definitions(text, location).get((number, code.co_name)) if isinstance(code, CodeType) else None
-        if tree is None:
+        if not isinstance(tree, ast.FunctionDef):
             reason = "a program is a function: write it with `def`"
-            if isinstance(code, CodeType) and code.co_name != "<lambda>":
+            if tree is None and isinstance(code, CodeType) and code.co_name != "<lambda>":
                 reason = f"`{code.co_name}` is not here any more: the file was changed after it had been imported"
             raise CompileError(location, reason)
         if inner is not function:
@@ -97,7 +99,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n"))
 
 
-def _definitions(text: str, location: Location) -> dict[tuple[int, str], ast.FunctionDef]:
+def _definitions(text: str, location: Location) -> "Definitions":
     """The functions of a file by where Python says that they begin, at their first decorator, and by name."""
     try:
         return _parsed(text)
@@ -108,13 +110,13 @@ def _definitions(text: str, location: Location) -> dict[tuple[int, str], ast.Fun
 
 
 @lru_cache(maxsize=_FILES)
-def _parsed(text: str) -> dict[tuple[int, str], ast.FunctionDef]:
-    found: dict[tuple[int, str], ast.FunctionDef] = {}
+def _parsed(text: str) -> "Definitions":
+    found: Definitions = {}
     pending: list[ast.AST] = [ast.parse(text)]
     while pending:
         node = pending.pop()
         for each in ast.iter_child_nodes(node):
-            if isinstance(each, ast.FunctionDef):
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = min([each.lineno, *(decorator.lineno for decorator in each.decorator_list)])
                 found[first, each.name] = each
             if isinstance(each, ast.stmt | ast.ExceptHandler | ast.match_case):
