@@ -1,6 +1,7 @@
 """Functions that are declared oddly: programs and inline functions, their parameters, decorators, scopes, sources."""
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
