@@ -8,6 +8,7 @@ from typing import Any
 
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
+from pybpfasm.compiler.collector import paused
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.moved_packets import check_packets
@@ -87,8 +88,9 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
     if not isinstance(program, Program):
         name = getattr(program, "__name__", "this")  # type: ignore[unreachable]  # callers may lack a type checker
         raise BpfError(f"{name} is no program: decorate it with the hook that it is for, such as @bpf.connect4")
-    function = _lowered(program, lowering)
-    code = _generated(function, lowering)
+    with paused():
+        function = _lowered(program, lowering)
+        code = _generated(function, lowering)
     return ProgramSpec(
         name=program.name,
         type=program.kind.program_type,

@@ -10,6 +10,8 @@ of their own and never kept in values, but by `Copy` where one has to be compute
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.ir.types import SCALAR, Type
@@ -321,6 +323,7 @@ _SINGLE: dict[type[Any], tuple[str, ...]] = {
     Store: ("base", "source"),
     AtomicUpdate: ("base", "source", "expected"),
     Branch: ("left", "right"),
+    MayGoto: (),
     Return: ("value",),
 }
 _MANY: dict[type[Any], str] = {
@@ -332,33 +335,43 @@ _MANY: dict[type[Any], str] = {
 }
 
 
-def operands_of(operation: Operation) -> list[Any]:
+def operands_of(operation: Operation) -> Sequence[Any]:
     """The operands that an operation reads: values, numbers, addresses."""
-    kind = type(operation)
-    if kind in _MANY:
-        return list(getattr(operation, _MANY[kind]))
-    return [getattr(operation, name) for name in _SINGLE.get(kind, ())]
+    return _OPERANDS[type(operation)](operation)
 
 
 def values_of(operation: Operation) -> list[Value]:
     """The values that an operation reads."""
-    kind = type(operation)
-    if kind in _MANY:
-        return [each for each in getattr(operation, _MANY[kind]) if type(each) is Value]
-    return [each for name in _SINGLE.get(kind, ()) if type(each := getattr(operation, name)) is Value]
+    # By type and not by isinstance(): the passes ask for nothing so often.
+    return [each for each in _OPERANDS[type(operation)](operation) if type(each) is Value]
 
 
 def replace_operands(operation: Operation, instead: dict[Value, Any]) -> None:
     """Put other operands in the place of values."""
     kind = type(operation)
-    if kind in _MANY:
-        name = _MANY[kind]
-        before = getattr(operation, name)
-        if any(isinstance(each, Value) and each in instead for each in before):
-            after = [instead.get(each, each) if isinstance(each, Value) else each for each in before]
-            setattr(operation, name, type(before)(after))
+    if kind not in _MANY:
+        for name in _SINGLE[kind]:
+            operand = getattr(operation, name)
+            if type(operand) is Value and operand in instead:
+                setattr(operation, name, instead[operand])
         return
-    for name in _SINGLE.get(kind, ()):
-        operand = getattr(operation, name)
-        if isinstance(operand, Value) and operand in instead:
-            setattr(operation, name, instead[operand])
+    name = _MANY[kind]
+    before = getattr(operation, name)
+    if any(type(each) is Value and each in instead for each in before):
+        after = [instead.get(each, each) if type(each) is Value else each for each in before]
+        setattr(operation, name, type(before)(after))
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    if not names:
+        return lambda _: ()
+    get = operator.attrgetter(*names)
+    return lambda operation: (get(operation),)
+
+
+_OPERANDS: dict[type[Any], Callable[[Any], Sequence[Any]]] = {
+    **{kind: _reader(names) for kind, names in _SINGLE.items()},
+    **{kind: operator.attrgetter(name) for kind, name in _MANY.items()},
+}
