@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         SockHash,
     )
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
-    from pybpfasm.lang.packets import SkBuff, XdpMd
+    from pybpfasm.lang.packets import SkBuff, XdpMd, csum_diff
     from pybpfasm.lang.printing import printk
     from pybpfasm.lang.programs import (
         Program,
@@ -117,7 +117,7 @@ if not TYPE_CHECKING:
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap LpmTrie LruHash
                 LruPerCpuHash PerCpuArray PerCpuHash SkStorage SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
-            "lang.packets": "SkBuff XdpMd",
+            "lang.packets": "SkBuff XdpMd csum_diff",
             "lang.printing": "printk",
             "lang.programs": """Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram tc
                 unroll xdp""",
@@ -185,6 +185,7 @@ __all__ = [
     "compare_exchange",
     "connect4",
     "connect6",
+    "csum_diff",
     "exchange",
     "fetch_add",
     "fetch_and",

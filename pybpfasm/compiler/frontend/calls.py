@@ -116,6 +116,8 @@ class Calls:
                 return self._lowering.atomics.call(node, function)
             case Constant(value=function) if function is printk:
                 return self._lowering.printing.call(node)
+            case Constant(value=function) if (rule := self._lowering.intrinsics.rule(function)) is not None:
+                return rule(node)
             case Constant(value=function) if function is lang.ip4:
                 return self._address_constant(node)
             case _:

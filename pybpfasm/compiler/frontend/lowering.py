@@ -15,11 +15,13 @@ from pybpfasm.compiler.frontend.access import Access
 from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
+from pybpfasm.compiler.frontend.checksums import Checksums
 from pybpfasm.compiler.frontend.conditions import Conditions
 from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError, Source
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
+from pybpfasm.compiler.frontend.intrinsics import Intrinsics
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
@@ -109,6 +111,8 @@ class Lowering:
         self.indexing = Indexing(self)
         self.text = Text(self)
         self.statements = Statements(self)
+        self.checksums = Checksums(self)
+        self.intrinsics = Intrinsics(self)
         self.frames: list[Frame] = []
         self.kind: ProgramKind
         self.function: Function
