@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from pybpfasm.btf import Btf
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
@@ -15,6 +16,7 @@ from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.moved_packets import check_packets
 from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.frontend.sections import Sections
+from pybpfasm.compiler.kernel_types import KernelTypes
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.function import Function, Unit
@@ -28,15 +30,18 @@ __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compi
 STACK_BYTES = 512
 
 
-def compile_program(program: Program[Any], *, target: AnyTarget | None = None, **constants: Any) -> ProgramSpec:
+def compile_program(
+    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: Btf | None = None, **constants: Any
+) -> ProgramSpec:
     """Compile a program, for a kernel that is `pybpfasm.kernel.running_target()` or `named_target("6.1")`.
 
     Without a target it runs on all from Linux 5.10 on. A keyword replaces the module-level constant of that name,
-    wherever the program or what it calls refers to it.
+    wherever the program or what it calls refers to it. Where a program looks into the kernel's structs, fields lie as
+    `kernel_types` has them, or else the running kernel.
 
     Raises `CompileError` with the place in the source, or `BpfError` for a constant that the program does not use.
     """
-    lowering = Lowering(constants, target_for(target), Sections())
+    lowering = Lowering(constants, target_for(target), Sections(), KernelTypes(kernel_types))
     spec = _with_sections(_compile(program, lowering), lowering)
     unused = sorted(set(constants) - lowering.names.used_constants)
     if unused:
@@ -50,20 +55,21 @@ def compile_collection(
     max_entries: Mapping[str, int],
     *,
     target: AnyTarget | None = None,
+    kernel_types: Btf | None = None,
 ) -> CollectionSpec:
     """Compile programs that share maps.
 
     `constants` replaces module-level constants as in `compile_program`; each has to be used by one program at least.
-    `max_entries` gives maps another size, by name.
+    `max_entries` gives maps another size, by name; `kernel_types` is as in `compile_program`.
     """
     specs: dict[str, ProgramSpec] = {}
     maps: dict[str, MapSpec] = {}
     used: set[str] = set()
     for_target = target_for(target)
-    sections = Sections()
+    sections, types = Sections(), KernelTypes(kernel_types)
     compiled: list[tuple[ProgramSpec, Lowering]] = []
     for program in programs:
-        lowering = Lowering(constants, for_target, sections)
+        lowering = Lowering(constants, for_target, sections, types)
         compiled.append((_compile(program, lowering), lowering))
         used |= lowering.names.used_constants
     for made, lowering in compiled:
@@ -98,6 +104,9 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
         instructions=code.instructions,
         maps=dict(lowering.names.maps),
         lines=_source_lines(code),
+        section=program.kind.section,
+        attach_to=program.kind.attach_to,
+        flags=program.kind.flags,
         functions=tuple(FunctionInfo(each.slot, each.name, 0) for each in code.functions[1:]),
     )
 

@@ -4,7 +4,7 @@ A field's `offset` and access width are those of the uapi struct; its annotation
 marked writable can be assigned.
 """
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
@@ -37,7 +37,7 @@ def context_field(
 class Context:
     """Base of contexts."""
 
-    uapi: str
+    uapi: ClassVar[str]
 
 
 class Sock(Context):

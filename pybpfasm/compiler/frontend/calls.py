@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
+from pybpfasm.compiler.frontend.arguments import is_from_registers
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.diagnostics import Source
 from pybpfasm.compiler.frontend.returns import ToCaller, ToCondition
@@ -94,6 +95,8 @@ class Calls:
                 return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
+            case BoundMethod(owner=Pointer() as pointer, name=name) if is_from_registers(pointer, name):
+                return self._lowering.arguments.method(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
                 return self._lowering.packets.call(node, pointer, name)
             case Constant(value=type() as struct) if is_record(struct):

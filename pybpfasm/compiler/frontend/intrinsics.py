@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.values import Value
+from pybpfasm.lang.kernel_structs import kernel_pointer
 from pybpfasm.lang.packets import csum_diff
+from pybpfasm.lang.probing import seq_printf
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -18,7 +20,12 @@ class Intrinsics:
     """The table of them."""
 
     def __init__(self, lowering: "Lowering") -> None:
-        self._rules: dict[Callable[..., Any], Rule] = {csum_diff: lowering.checksums.difference}
+        self._rules: dict[Callable[..., Any], Rule] = {
+            csum_diff: lowering.checksums.difference,
+            kernel_pointer: lowering.kernel.cast,
+            **lowering.probing.rules(),
+            seq_printf: lowering.printing.to_reader,
+        }
 
     def rule(self, function: Any) -> Rule | None:
         """What compiles a call of the function, if it is one of these."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from pybpfasm.compiler.frontend.access import Access
+from pybpfasm.compiler.frontend.arguments import Arguments
 from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
@@ -22,6 +23,7 @@ from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
 from pybpfasm.compiler.frontend.intrinsics import Intrinsics
+from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
@@ -31,12 +33,14 @@ from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.packets import Packets
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
 from pybpfasm.compiler.frontend.printing import Printing
+from pybpfasm.compiler.frontend.probing import Probing
 from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
 from pybpfasm.compiler.frontend.sections import Sections
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value
 from pybpfasm.compiler.frontend.variables import Variables
+from pybpfasm.compiler.kernel_types import KernelTypes
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import (
     Argument,
@@ -87,7 +91,13 @@ class Loop:
 class Lowering:
     """Builds the operations of one program."""
 
-    def __init__(self, constants: Mapping[str, Any], target: Target, sections: Sections) -> None:
+    def __init__(
+        self,
+        constants: Mapping[str, Any],
+        target: Target,
+        sections: Sections,
+        kernel_types: KernelTypes | None = None,
+    ) -> None:
         self.target = target
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
@@ -112,6 +122,9 @@ class Lowering:
         self.text = Text(self)
         self.statements = Statements(self)
         self.checksums = Checksums(self)
+        self.probing = Probing(self)
+        self.arguments = Arguments(self)
+        self.kernel = KernelStructs(self, kernel_types or KernelTypes())
         self.intrinsics = Intrinsics(self)
         self.frames: list[Frame] = []
         self.kind: ProgramKind
