@@ -51,7 +51,7 @@ class Leader(KernelStruct, name="task_struct"):
 
 class dentry(KernelStruct):
     d_flags: u32
-    d_sib: cred
+    d_inode: cred
 
 class inode(KernelStruct):
     i_mode: u16
@@ -329,7 +329,7 @@ KP, TP, RAW_TP, BTF = (
 # Decorator | parameters | statements | the line and the piece of it that the error points at | the beginning of the reason.
 RULES = [
     (KP, "t: task_struct", "return t.nothing", "return t.nothing | nothing", "task_struct has no field `nothing`"),
-    (KP, "t: dentry", "return t.d_sib.usage", "return t.d_sib.usage | t.d_sib", "dentry.d_sib is declared cred, the kernel has `struct hlist_node`: that is no struct cred"),
+    (KP, "t: dentry", "return t.d_inode.usage", "return t.d_inode.usage | t.d_inode", "dentry.d_inode is declared cred, the kernel has `struct inode *`: that is no struct cred"),
     (KP, "t: task_struct", "return t.parent.pid", "return t.parent.pid | t.parent", "this may be None: test it first"),
     (KP, "t: task_struct", "t.pid = 5", "t.pid = 5 | t.pid", "the kernel's memory cannot be assigned by this program"),
     (KP, "t: task_struct", "if t is None:\n    return 1", "if t is None: | t is None", "this is task_struct and never None"),
