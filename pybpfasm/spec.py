@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.isa import Instruction
+from pybpfasm.records import evolve, field, frozen
 from pybpfasm.uapi import AttachType, MapType, ProgramType
 
 
-@attrs.frozen
+@frozen
 class Untyped:
     """A key or a value of which only the size is known, in bytes."""
 
     size: int
 
 
-@attrs.frozen
+@frozen
 class MapSpec:
     """A map to create. Sizes follow from the types; `flags` are BPF_F_… of map creation.
 
@@ -45,10 +44,10 @@ class MapSpec:
 
     def resized(self, max_entries: int) -> "MapSpec":
         """The same map with another number of entries."""
-        return attrs.evolve(self, max_entries=max_entries)
+        return evolve(self, max_entries=max_entries)
 
 
-@attrs.frozen
+@frozen
 class SourceLine:
     """Where the instructions from `slot` on come from. `line` and `column` count from 1."""
 
@@ -59,7 +58,7 @@ class SourceLine:
     text: str
 
 
-@attrs.frozen
+@frozen
 class FunctionInfo:
     """A function of a program: where it begins, and its type (KIND_FUNC) in the spec's `types`."""
 
@@ -68,7 +67,7 @@ class FunctionInfo:
     type_id: int
 
 
-@attrs.frozen
+@frozen
 class ProgramSpec:
     """A program to load: its instructions refer to `maps` by name, or, in those with the kind of a kfunc, to kfuncs.
 
@@ -89,10 +88,10 @@ class ProgramSpec:
     attach_to: str | None = None
     flags: int = 0
     functions: tuple[FunctionInfo, ...] = ()
-    types: bytes | None = attrs.field(default=None, repr=False)
+    types: bytes | None = field(default=None, repr=False)
 
 
-@attrs.frozen
+@frozen
 class CollectionSpec:
     """Programs that are loaded together and the maps they share, each by name."""
 

@@ -7,6 +7,7 @@ import attrs
 from merbridge.datapath import state
 from programs import PROGRAMS
 from pybpfasm.compiler import compile_collection
+from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec
 
 # Containers a pod, on average, that membership by cgroup has room for.
@@ -47,4 +48,4 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
         state.pod_records.spec("pods", max_entries=settings.max_pods),
         state.agent_record.spec("agent"),
     ]
-    return attrs.evolve(compiled, maps={**compiled.maps, **{spec.name: spec for spec in own}})
+    return evolve(compiled, maps={**compiled.maps, **{spec.name: spec for spec in own}})

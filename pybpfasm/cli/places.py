@@ -250,7 +250,7 @@ def _iterator(program: "Program", given: Namespace) -> "Attachment":
 
 def _take_for(program: "Program", hook: "AttachType") -> None:
     """Say for which hook a program was loaded: the kernel does not tell."""
-    from attrs import evolve
+    from pybpfasm.records import evolve
 
     program.spec = evolve(program.spec, attach_type=hook)
 

@@ -4,26 +4,27 @@ source → syntax tree → (frontend) operations → (passes) fewer operations �
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from pybpfasm.btf import Btf
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
+from pybpfasm.compiler.collector import paused
 from pybpfasm.compiler.frontend.diagnostics import TOO_DEEP, CompileError
 from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.moved_packets import check_packets
 from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.frontend.sections import Sections
-from pybpfasm.compiler.kernel_types import KernelTypes
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.function import Function, Unit
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
+from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
+
+if TYPE_CHECKING:
+    from pybpfasm.btf import Btf
 
 __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
 
@@ -31,7 +32,7 @@ STACK_BYTES = 512
 
 
 def compile_program(
-    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: Btf | None = None, **constants: Any
+    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None, **constants: Any
 ) -> ProgramSpec:
     """Compile a program, for a kernel that is `pybpfasm.kernel.running_target()` or `named_target("6.1")`.
 
@@ -41,7 +42,7 @@ def compile_program(
 
     Raises `CompileError` with the place in the source, or `BpfError` for a constant that the program does not use.
     """
-    lowering = Lowering(constants, target_for(target), Sections(), KernelTypes(kernel_types))
+    lowering = Lowering(constants, target_for(target), Sections(), kernel_types)
     spec = _with_sections(_compile(program, lowering), lowering)
     unused = sorted(set(constants) - lowering.names.used_constants)
     if unused:
@@ -55,7 +56,7 @@ def compile_collection(
     max_entries: Mapping[str, int],
     *,
     target: AnyTarget | None = None,
-    kernel_types: Btf | None = None,
+    kernel_types: "Btf | None" = None,
 ) -> CollectionSpec:
     """Compile programs that share maps.
 
@@ -66,10 +67,10 @@ def compile_collection(
     maps: dict[str, MapSpec] = {}
     used: set[str] = set()
     for_target = target_for(target)
-    sections, types = Sections(), KernelTypes(kernel_types)
+    sections = Sections()
     compiled: list[tuple[ProgramSpec, Lowering]] = []
     for program in programs:
-        lowering = Lowering(constants, for_target, sections, types)
+        lowering = Lowering(constants, for_target, sections, kernel_types)
         compiled.append((_compile(program, lowering), lowering))
         used |= lowering.names.used_constants
     for made, lowering in compiled:
@@ -87,15 +88,16 @@ def compile_collection(
 def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
     """With the maps of global variables, when all that comes into them is known."""
     used = {section: lowering.variables.map(section) for section in sorted(lowering.variables.used)}
-    return attrs.evolve(spec, maps={**spec.maps, **used}) if used else spec
+    return evolve(spec, maps={**spec.maps, **used}) if used else spec
 
 
 def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
     if not isinstance(program, Program):
         name = getattr(program, "__name__", "this")  # type: ignore[unreachable]  # callers may lack a type checker
         raise BpfError(f"{name} is no program: decorate it with the hook that it is for, such as @bpf.connect4")
-    function = _lowered(program, lowering)
-    code = _generated(function, lowering)
+    with paused():
+        function = _lowered(program, lowering)
+        code = _generated(function, lowering)
     return ProgramSpec(
         name=program.name,
         type=program.kind.program_type,

@@ -10,11 +10,12 @@ member       tcp_congestion_ops.ssthresh     a pointer to a function, in a STRUC
 
 from __future__ import annotations
 
-import attrs
+from functools import lru_cache
 
 from pybpfasm.btf import Btf, Kind, NotFoundError, kernel_btf, kinds
 from pybpfasm.btf.sizes import strip
 from pybpfasm.lang.programs import ProgramKind
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachType, ProgramType
 
 _WRAPPED = {AttachType.TRACE_ITER: "bpf_iter_", AttachType.LSM_MAC: "bpf_lsm_", AttachType.LSM_CGROUP: "bpf_lsm_"}
@@ -23,7 +24,7 @@ _WRAPPED = {AttachType.TRACE_ITER: "bpf_iter_", AttachType.LSM_MAC: "bpf_lsm_", 
 _PLACE_BYTES = 8
 
 
-@attrs.frozen
+@frozen
 class Member:
     """A field: the byte where it starts, its type; of a bit field its first bit from there, and how many."""
 
@@ -33,7 +34,7 @@ class Member:
     bits: int | None = None
 
 
-@attrs.frozen
+@frozen
 class Passed:
     """A parameter, or a result: its name, its type, the byte where it lies in what the program is handed."""
 
@@ -42,7 +43,7 @@ class Passed:
     offset: int
 
 
-@attrs.frozen
+@frozen
 class Prototype:
     """What a program at some place is handed; `result` is None for a function that returns nothing."""
 
@@ -112,6 +113,12 @@ class KernelTypes:
         if bit_offset + bit_size > start + size:
             start = bit_offset // 8 * 8
         return Member(start // 8, type_id, bit_offset - start, bit_size)
+
+
+@lru_cache(maxsize=1)
+def kernel_types(given: Btf | None) -> KernelTypes:
+    """Those of a blob, or of the running kernel; the programs of a collection share what was found."""
+    return KernelTypes(given)
 
 
 def told(types: Btf, type_id: int) -> str:

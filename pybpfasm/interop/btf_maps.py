@@ -10,13 +10,12 @@ A member's type holds its value, for nothing of it is in the section's bytes:
 
 from collections.abc import Callable, Iterator
 
-import attrs
-
 from pybpfasm.btf import Btf, BtfError, Kind, NotFoundError, Type, kinds
 from pybpfasm.interop.container import SHN_LORESERVE, STB_LOCAL, ElfFile, Relocation, Section
 from pybpfasm.interop.error import ElfError
 from pybpfasm.interop.functions import Function, Place
 from pybpfasm.interop.legacy_maps import map_type
+from pybpfasm.records import define, evolve, field, frozen
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import MapType
 
@@ -28,18 +27,18 @@ _MOST_MEMBERS = 32
 _OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
-@attrs.define
+@define
 class _Definition:
     """What the members of a definition have said so far."""
 
     name: str
-    numbers: dict[str, int] = attrs.field(factory=dict)
-    types: dict[str, int] = attrs.field(factory=dict)
+    numbers: dict[str, int] = field(factory=dict)
+    types: dict[str, int] = field(factory=dict)
     inner: MapSpec | None = None
     values_at: int | None = None
 
 
-@attrs.frozen
+@frozen
 class _Variable:
     """A map's variable: its place in the section, with its `values`, and its struct."""
 
@@ -109,7 +108,7 @@ class BtfMaps:
                 for relocation in relocations
             )
         )
-        return attrs.evolve(spec, entries=entries, numa_node=definition.numbers.get("numa_node"))
+        return evolve(spec, entries=entries, numa_node=definition.numbers.get("numa_node"))
 
     def _key(self, variable: _Variable, definition: _Definition, relocation: Relocation) -> int:
         at = relocation.offset - variable.offset - (definition.values_at or 0)

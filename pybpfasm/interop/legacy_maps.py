@@ -11,10 +11,9 @@ word 0    1         2           3            4      then, by the size of the str
 import struct
 from collections.abc import Mapping, Sequence
 
-import attrs
-
 from pybpfasm.interop.container import STT_NOTYPE, STT_OBJECT, ElfFile, Section, Symbol
 from pybpfasm.interop.error import ElfError
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import MapType
 
@@ -26,7 +25,7 @@ _INNER_NUMBER, _ID, _INNER_ID = 5, 5, 7
 _DESCRIPTOR_BYTES = 4
 
 
-@attrs.frozen
+@frozen
 class _Definition:
     """A definition's numbers."""
 
@@ -110,9 +109,9 @@ def _with_inner(
     """A map of maps with the shape of those in it, where the definition tells."""
     if spec.type not in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
         return spec
-    spec = attrs.evolve(spec, value=Untyped(_DESCRIPTOR_BYTES))
+    spec = evolve(spec, value=Untyped(_DESCRIPTOR_BYTES))
     inner = _inner(definition, spec, by_number, by_id)
-    return spec if inner is None else attrs.evolve(spec, inner=attrs.evolve(inner, name=f"{spec.name}.inner"))
+    return spec if inner is None else evolve(spec, inner=evolve(inner, name=f"{spec.name}.inner"))
 
 
 def _inner(

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 
-import attrs
-
 from pybpfasm.interop.error import ElfError
 from pybpfasm.isa import CallKind, Instruction, WideKind
 from pybpfasm.isa.opcodes import CALL, LD_IMM64
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import ProgramSpec, SourceLine
 
 
-@attrs.frozen
+@frozen
 class Piece:
     """A function of a program, from slot `start` of it.
 
@@ -99,4 +98,4 @@ def _target(instruction: Instruction, slot: int) -> int | None:
 
 
 def _lines(lines: tuple[SourceLine, ...], start: int, end: int) -> tuple[SourceLine, ...]:
-    return tuple(attrs.evolve(line, slot=line.slot - start) for line in lines if start <= line.slot < end)
+    return tuple(evolve(line, slot=line.slot - start) for line in lines if start <= line.slot < end)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import Any
 
 from pybpfasm.ir.operations import ENDS, Branch, Goto, Location, MayGoto, Operation, Slot, Terminator, Value
 from pybpfasm.ir.types import SCALAR, Type
+from pybpfasm.records import define, field
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Block:
     """Operations in order; the last one, and no other, ends the block. Parameters get their values from each Goto."""
 
     number: int
-    parameters: list[Value] = attrs.field(factory=list)
-    operations: list[Operation] = attrs.field(factory=list)
+    parameters: list[Value] = field(factory=list)
+    operations: list[Operation] = field(factory=list)
 
     @property
     def ended(self) -> bool:
@@ -30,15 +31,14 @@ class Block:
 
     def successors(self) -> tuple[Block, ...]:
         """Where control may go from here."""
-        match self.operations[-1]:
-            case Goto(block=block):
-                return (block,)
-            case Branch(yes=yes, no=no):
-                return (yes, no)
-            case MayGoto(again=again, end=end):
-                return (again, end)
-            case _:
-                return ()
+        # By type and not by `match`: nothing else is asked so often.
+        end: Any = self.operations[-1]
+        kind = type(end)
+        if kind is Goto:
+            return (end.block,)
+        if kind is Branch:
+            return (end.yes, end.no)
+        return (end.again, end.end) if kind is MayGoto else ()
 
     def __str__(self) -> str:
         return f"block{self.number}"
@@ -46,7 +46,7 @@ class Block:
     __repr__ = __str__
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Function:
     """A program or a function that it calls. `parameters` arrive in r1 to r5; a program's only one is its context.
 
@@ -55,13 +55,13 @@ class Function:
 
     name: str
     location: Location
-    parameters: list[Value] = attrs.field(factory=list)
-    entry: Block = attrs.field(init=False)
-    slots: list[Slot] = attrs.field(factory=list)
+    parameters: list[Value] = field(factory=list)
+    entry: Block = field(init=False)
+    slots: list[Slot] = field(factory=list)
     _values: int = 0
     _blocks: int = 0
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.entry = self.block()
 
     def value(self, type_: Type = SCALAR, name: str | None = None) -> Value:
@@ -92,12 +92,12 @@ class Function:
     __repr__ = __str__
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Unit:
     """A program and the functions that it calls or hands to helpers, in the order in which they are first named."""
 
     program: Function
-    functions: list[Function] = attrs.field(factory=list)
+    functions: list[Function] = field(factory=list)
 
     def all(self) -> list[Function]:
         """The program first."""
@@ -107,17 +107,18 @@ class Unit:
 def reverse_postorder(entry: Block) -> list[Block]:
     """The blocks that can be reached; each after all that lead to it, but by the edges that close a loop."""
     finished: list[Block] = []
-    seen: set[Block] = {entry}
-    stack = [(entry, list(entry.successors()))]
-    while stack:
-        block, waiting = stack[-1]
-        following = waiting.pop() if waiting else None
-        if following is None:
+    seen: set[Block] = set()
+    pending: list[tuple[Block, bool]] = [(entry, False)]
+    while pending:
+        block, done = pending.pop()
+        if done:
             finished.append(block)
-            stack.pop()
-        elif following not in seen:
-            seen.add(following)
-            stack.append((following, list(following.successors())))
+        elif block not in seen:
+            seen.add(block)
+            pending.append((block, True))
+            for following in block.successors():
+                if following not in seen:
+                    pending.append((following, False))
     finished.reverse()
     return finished
 

@@ -10,19 +10,20 @@ of their own and never kept in values, but by `Copy` where one has to be compute
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import attrs
 
 from pybpfasm.ir.types import SCALAR, Type
 from pybpfasm.isa import Alu, Atomic, Instruction, Jump
+from pybpfasm.records import define, field, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.ir.function import Block, Function
     from pybpfasm.spec import MapSpec
 
 
-@attrs.frozen
+@frozen
 class Location:
     """A place in a source file; line and column count from 1, `end` is the column behind it on the same line, or 0."""
 
@@ -30,10 +31,10 @@ class Location:
     line: int
     column: int
     text: str
-    end: int = attrs.field(default=0, eq=False)
+    end: int = field(default=0, eq=False)
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Value:
     """A value, by number within its function; `name` is what the program calls it, where it has a name."""
 
@@ -47,7 +48,7 @@ class Value:
     __repr__ = __str__
 
 
-@attrs.define(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Slot:
     """A piece of the stack frame: `size` bytes, aligned to 8 in the frame, undefined until written.
 
@@ -64,7 +65,7 @@ class Slot:
     __repr__ = __str__
 
 
-@attrs.frozen
+@frozen
 class StackAddress:
     """The address `offset` bytes into a slot."""
 
@@ -75,7 +76,7 @@ class StackAddress:
         return f"&{self.slot}{self.offset:+d}" if self.offset else f"&{self.slot}"
 
 
-@attrs.frozen
+@frozen
 class MapReference:
     """A map, to hand to a helper."""
 
@@ -85,7 +86,7 @@ class MapReference:
         return f"map[{self.map.name}]"
 
 
-@attrs.frozen
+@frozen
 class MapValueAddress:
     """The address `offset` bytes into the value of a map of one entry: a global variable (BPF_PSEUDO_MAP_VALUE)."""
 
@@ -96,7 +97,7 @@ class MapValueAddress:
         return f"value[{self.map.name}]{self.offset:+d}" if self.offset else f"value[{self.map.name}]"
 
 
-@attrs.frozen
+@frozen
 class FunctionReference:
     """A function of the program, to hand to a helper that calls it back (BPF_PSEUDO_FUNC)."""
 
@@ -111,7 +112,7 @@ Base = Value | StackAddress | MapValueAddress
 Argument = Value | int | StackAddress | MapReference | MapValueAddress | FunctionReference
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Copy:
     """result = an operand as it is."""
 
@@ -120,7 +121,7 @@ class Copy:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Binary:
     """result = left code right, modulo 2**bits. `signed` is for DIV and MOD only, which then cut towards zero.
 
@@ -136,7 +137,7 @@ class Binary:
     signed: bool = False
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Extend:
     """result = the low `bits` (8, 16, 32) of source, zero-extended or, if `signed`, sign-extended to 64."""
 
@@ -147,7 +148,7 @@ class Extend:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Swap:
     """result = the low `bits` (16, 32, 64) of source with its bytes reversed; the rest zero."""
 
@@ -157,7 +158,7 @@ class Swap:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Load:
     """result = `size` bytes at base + offset, zero-extended or, if `signed`, sign-extended.
 
@@ -175,7 +176,7 @@ class Load:
     narrow: bool = True
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Store:
     """`size` bytes at base + offset = the low bytes of source."""
 
@@ -187,7 +188,7 @@ class Store:
     volatile: bool = False
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class AtomicUpdate:
     """`size` (4, 8) bytes at base + offset = they code source, at once; `result` has them as they were, if it is there.
 
@@ -204,7 +205,7 @@ class AtomicUpdate:
     expected: Number | None = None
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Call:
     """result = a helper's answer. Reads and writes through its arguments; r1 to r5 die."""
 
@@ -214,7 +215,7 @@ class Call:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class CallKernel:
     """result = what a kfunc answers; `name` is its name in the kernel's BTF."""
 
@@ -224,7 +225,7 @@ class CallKernel:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class CallFunction:
     """result = what a function of the program answers."""
 
@@ -234,7 +235,7 @@ class CallFunction:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Assembly:
     """Instructions as they are: `inputs` arrive in r1 and the following, the result is in r0, r0 to r5 die."""
 
@@ -244,16 +245,16 @@ class Assembly:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Goto:
     """Go on at another block, whose parameters become the arguments."""
 
     block: Block
     location: Location
-    arguments: list[Argument] = attrs.field(factory=list)
+    arguments: list[Argument] = field(factory=list)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Branch:
     """Go on at `yes` if left code right, at `no` otherwise; compares `bits` bits (32 or 64).
 
@@ -269,7 +270,7 @@ class Branch:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class MayGoto:
     """Go on at `again` as long as the kernel lets the program run, else at `end` (BPF_JCOND, Linux 6.9)."""
 
@@ -278,7 +279,7 @@ class MayGoto:
     location: Location
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Return:
     """End the function with a value."""
 
@@ -322,6 +323,7 @@ _SINGLE: dict[type[Any], tuple[str, ...]] = {
     Store: ("base", "source"),
     AtomicUpdate: ("base", "source", "expected"),
     Branch: ("left", "right"),
+    MayGoto: (),
     Return: ("value",),
 }
 _MANY: dict[type[Any], str] = {
@@ -333,30 +335,43 @@ _MANY: dict[type[Any], str] = {
 }
 
 
-def operands_of(operation: Operation) -> list[Any]:
+def operands_of(operation: Operation) -> Sequence[Any]:
     """The operands that an operation reads: values, numbers, addresses."""
-    kind = type(operation)
-    if kind in _MANY:
-        return list(getattr(operation, _MANY[kind]))
-    return [getattr(operation, name) for name in _SINGLE.get(kind, ())]
+    return _OPERANDS[type(operation)](operation)
 
 
 def values_of(operation: Operation) -> list[Value]:
     """The values that an operation reads."""
-    return [each for each in operands_of(operation) if isinstance(each, Value)]
+    # By type and not by isinstance(): the passes ask for nothing so often.
+    return [each for each in _OPERANDS[type(operation)](operation) if type(each) is Value]
 
 
 def replace_operands(operation: Operation, instead: dict[Value, Any]) -> None:
     """Put other operands in the place of values."""
     kind = type(operation)
-    if kind in _MANY:
-        name = _MANY[kind]
-        before = getattr(operation, name)
-        if any(isinstance(each, Value) and each in instead for each in before):
-            after = [instead.get(each, each) if isinstance(each, Value) else each for each in before]
-            setattr(operation, name, type(before)(after))
+    if kind not in _MANY:
+        for name in _SINGLE[kind]:
+            operand = getattr(operation, name)
+            if type(operand) is Value and operand in instead:
+                setattr(operation, name, instead[operand])
         return
-    for name in _SINGLE.get(kind, ()):
-        operand = getattr(operation, name)
-        if isinstance(operand, Value) and operand in instead:
-            setattr(operation, name, instead[operand])
+    name = _MANY[kind]
+    before = getattr(operation, name)
+    if any(type(each) is Value and each in instead for each in before):
+        after = [instead.get(each, each) if type(each) is Value else each for each in before]
+        setattr(operation, name, type(before)(after))
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Any], Sequence[Any]]:
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    if not names:
+        return lambda _: ()
+    get = operator.attrgetter(*names)
+    return lambda operation: (get(operation),)
+
+
+_OPERANDS: dict[type[Any], Callable[[Any], Sequence[Any]]] = {
+    **{kind: _reader(names) for kind, names in _SINGLE.items()},
+    **{kind: operator.attrgetter(name) for kind, name in _MANY.items()},
+}

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-import attrs
+from pybpfasm.records import frozen
 
 
 class KernelFacts(Protocol):
@@ -20,7 +20,7 @@ class KernelFacts(Protocol):
         """Whether it has a feature, by the feature's name."""
 
 
-@attrs.frozen
+@frozen
 class Target:
     """What the compiler makes use of; without a kernel that it compiles for, what all from 5.10 on have.
 

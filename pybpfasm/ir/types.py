@@ -2,7 +2,7 @@
 
 from enum import Enum, unique
 
-import attrs
+from pybpfasm.records import frozen
 
 
 @unique
@@ -27,7 +27,7 @@ class Kind(Enum):
     FUNCTION = "function"
 
 
-@attrs.frozen
+@frozen
 class Type:
     """A value's type. A nullable address may be 0; nothing is read through it before it has been tested."""
 

@@ -16,11 +16,10 @@ import errno
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import attrs
-
 from pybpfasm.btf import BtfError, Kind, NotFoundError, kinds
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel.btf_objects import find_type, open_module_types, read_types, vmlinux
+from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, ProgramType
 
@@ -45,7 +44,7 @@ _EXAMPLES = {
 }
 
 
-@attrs.frozen
+@frozen
 class AttachTarget:
     """What to fill into PROG_LOAD: `fd` is of a BTF object or of a program, 0 for vmlinux."""
 

@@ -7,17 +7,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel.links.base import Attachment
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
+from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, ProgramType
 
 
-@attrs.frozen
+@frozen
 class Targets:
     """Where programs are to be attached that do not say it themselves; None where there are no such programs."""
 

@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import attrs
-
 from pybpfasm.btf import Btf, BtfError, Kind, NotFoundError, kernel_btf
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import types_data, types_info
+from pybpfasm.records import frozen
 from pybpfasm.uapi import Command
 
 _MODULES = Path("/sys/kernel/btf")
 
 
-@attrs.frozen
+@frozen
 class KernelType:
     """A type of the running kernel: its id, and the module that has it (None: vmlinux)."""
 

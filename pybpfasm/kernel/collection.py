@@ -14,8 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel.attaching import Targets, is_attached, way_to_attach
@@ -24,6 +22,7 @@ from pybpfasm.kernel.links.base import Attachment
 from pybpfasm.kernel.maps import Map, ShapeError
 from pybpfasm.kernel.maps.describe import differences
 from pybpfasm.kernel.programs import Program
+from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec
 from pybpfasm.uapi import MapType, ProgramType
 
@@ -249,7 +248,7 @@ def _chosen(spec: CollectionSpec, names: Iterable[str] | None) -> dict[str, Prog
     for table in _struct_ops(spec).values():
         for member, name in _functions(table).items():
             if name in chosen:
-                chosen[name] = attrs.evolve(chosen[name], attach_to=f"{_struct(table).name}.{member}")
+                chosen[name] = evolve(chosen[name], attach_to=f"{_struct(table).name}.{member}")
     return chosen
 
 

@@ -7,17 +7,16 @@ programs' BTF, where each section of variables is a DATASEC.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
 from pybpfasm.btf import Btf, Kind, NotFoundError, Type, kinds
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel.maps.btf_values import btf_pack
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import CollectionSpec, MapSpec
 
 _SECTION = ".rodata"
 
 
-@attrs.frozen
+@frozen
 class _Variable:
     """A variable: in which map, from which byte on, of which type."""
 
@@ -44,7 +43,7 @@ def with_constants(spec: CollectionSpec, constants: Mapping[str, Any]) -> dict[s
         contents = bytearray(maps[variable.map].contents or b"")
         packed = btf_pack(variable.type, value)
         contents[variable.offset : variable.offset + len(packed)] = packed
-        maps[variable.map] = attrs.evolve(maps[variable.map], contents=bytes(contents))
+        maps[variable.map] = evolve(maps[variable.map], contents=bytes(contents))
     return maps
 
 

@@ -12,8 +12,6 @@ import errno
 import struct
 from pathlib import PurePath
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.btf.header import encode_header, parse_header
 from pybpfasm.errors import BpfError, KernelError
@@ -22,6 +20,7 @@ from pybpfasm.isa.opcodes import CALL, LD_IMM64
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.older_types import older_forms
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import FunctionInfo, ProgramSpec, SourceLine
 from pybpfasm.uapi import Command
 
@@ -37,7 +36,7 @@ _MAX_COLUMN = 1023
 _MAX_LINE = (1 << 22) - 1
 
 
-@attrs.frozen
+@frozen
 class DebugInfo:
     """The blob of types, and the records in the machine's byte order (little endian on all machines supported)."""
 
@@ -69,7 +68,7 @@ def load_debug_info(spec: ProgramSpec) -> tuple[Descriptor, DebugInfo]:
     try:
         forms = [None] if spec.types is None else older_forms(spec.types)
         for types in forms:
-            debug = DebugInfo.of(attrs.evolve(spec, types=types))
+            debug = DebugInfo.of(evolve(spec, types=types))
             try:
                 return Descriptor(_load(debug.types, what)), debug
             except KernelError as error:

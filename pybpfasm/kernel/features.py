@@ -13,8 +13,6 @@ from pathlib import Path
 from sys import byteorder
 from typing import Any
 
-import attrs
-
 from pybpfasm import isa
 from pybpfasm.btf import BtfBuilder, Int
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
@@ -25,6 +23,7 @@ from pybpfasm.kernel.maps import KINDS, Map, load_btf, supports_map_type
 from pybpfasm.kernel.permissions import missing_for
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.verifier import VerifierError
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import MapSpec, ProgramSpec, Untyped
 from pybpfasm.uapi import AttachFlag, AttachType, Command, Helper, MapCreateFlag, MapType, ProgramRunFlag, ProgramType
 
@@ -32,7 +31,7 @@ from pybpfasm.uapi import AttachFlag, AttachType, Command, Helper, MapCreateFlag
 _NO_SUCH_HELPER = re.compile(r"unknown func|invalid func|cannot use helper")
 
 
-@attrs.frozen
+@frozen
 class Feature:
     """A feature and the Linux version it came in, as in "5.15".
 
@@ -342,7 +341,7 @@ def _loading_extension() -> str | None:
     """Extend a program by its one function, of which the verifier says that it cannot be; an old kernel says EINVAL."""
     spec = ProgramSpec("probe", ProgramType.XDP, _UNSPECIFIED, "xdp_md", _RETURN_ZERO, {})
     with Program.load(spec) as target:
-        other = attrs.evolve(spec, type=ProgramType.EXT, attach_to="probe")
+        other = evolve(spec, type=ProgramType.EXT, attach_to="probe")
         try:
             Program.load(other, target=target).close()
         except VerifierError as error:

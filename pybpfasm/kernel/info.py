@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import attrs
-
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.link_info import LinkInfo, link_info
+from pybpfasm.records import frozen
 from pybpfasm.uapi import Command
 
 __all__ = [
@@ -22,7 +21,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class MapInfo:
     """A map; sizes in bytes, `name` cut to 15 characters."""
 
@@ -35,7 +34,7 @@ class MapInfo:
     name: str
 
 
-@attrs.frozen
+@frozen
 class ProgramInfo:
     """A program; `name` is cut to 15 characters, what an older kernel does not tell is 0.
 
@@ -64,7 +63,7 @@ class ProgramInfo:
     attach_btf_id: int = 0
 
 
-@attrs.frozen
+@frozen
 class TypesInfo:
     """A BTF object; `name` is `vmlinux` or a module's for the kernel's types, empty for programs' and maps'."""
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
-import attrs
-
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import link_info, map_info, program_info
 from pybpfasm.kernel.pins import object_behind, open_pin
+from pybpfasm.records import frozen
 from pybpfasm.uapi import Command
 
 
@@ -31,7 +30,7 @@ _NEXT = {
 }
 
 
-@attrs.frozen
+@frozen
 class Pin:
     """A name in a bpf file system, and the object that it keeps alive."""
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
-
 from pybpfasm.kernel import sys
+from pybpfasm.records import field, frozen
 from pybpfasm.uapi import Command, LinkType, PerfEventType
 
 # A path, or the name of a function: PATH_MAX, and KSYM_NAME_LEN is less.
@@ -14,7 +13,7 @@ _NAME_ROOM = 4096
 Detail = int | tuple[int, ...]
 
 
-@attrs.frozen
+@frozen
 class LinkInfo:
     """A link. `type` is a `LinkType`, or a number newer than this library.
 
@@ -32,7 +31,7 @@ class LinkInfo:
     attach_type: int
     name: str = ""
     cookie: int = 0
-    details: Mapping[str, Detail] = attrs.field(factory=dict)
+    details: Mapping[str, Detail] = field(factory=dict)
 
 
 def link_info(fd: int) -> LinkInfo:

@@ -7,8 +7,6 @@ from struct import pack
 from sys import byteorder
 from typing import Any
 
-import attrs
-
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.isa import Instruction, WideKind, decode, encode
 from pybpfasm.isa.opcodes import LD_IMM64
@@ -22,6 +20,7 @@ from pybpfasm.kernel.loading import load_program
 from pybpfasm.kernel.maps import Map, object_name
 from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.kernel.runs import Run, run
+from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, Command, ProgramRunFlag, ProgramType
 
@@ -30,7 +29,7 @@ __all__ = ["DebugInfo", "Program", "ProgramStats"]
 _NO_MAPS: Mapping[str, Map] = {}
 
 
-@attrs.frozen
+@frozen
 class ProgramStats:
     """What `enable_stats` has counted: nanoseconds spent in the program, its runs, runs missed within itself (5.12)."""
 

@@ -19,10 +19,9 @@ nothing comes back then.
 import errno
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
+from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import Command, ProgramRunFlag, ProgramType
 
@@ -38,7 +37,7 @@ _CONTEXT_STAYS = (ProgramType.SYSCALL, ProgramType.RAW_TRACEPOINT)
 _NO_FLAGS = ProgramRunFlag(0)
 
 
-@attrs.frozen
+@frozen
 class Run:
     """What a run gave: the low 32 bits of r0, the packet and the context afterwards, nanoseconds for one run."""
 

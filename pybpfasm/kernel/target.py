@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from types import MappingProxyType
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel.features import Feature
 from pybpfasm.kernel.probes.helpers import find_helpers
 from pybpfasm.kernel.probes.instructions import IsaLevel, find_isa_level
 from pybpfasm.kernel.probes.tables import all_features
 from pybpfasm.kernel.target_data import FEATURES, HELPERS, ISA_LEVELS, KERNELS
+from pybpfasm.records import field, frozen
 from pybpfasm.uapi import Helper, ProgramType
 
 __all__ = ["TARGET_NAMES", "Target", "named_target", "running_target"]
@@ -25,7 +24,7 @@ __all__ = ["TARGET_NAMES", "Target", "named_target", "running_target"]
 TARGET_NAMES: tuple[str, ...] = KERNELS
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Target:
     """A kernel that programs are made for.
 
@@ -35,8 +34,8 @@ class Target:
 
     name: str
     isa: IsaLevel
-    features: Mapping[str, bool] = attrs.field(repr=False)
-    _find_helpers: Callable[[ProgramType], frozenset[Helper]] = attrs.field(repr=False)
+    features: Mapping[str, bool] = field(repr=False)
+    _find_helpers: Callable[[ProgramType], frozenset[Helper]] = field(repr=False)
 
     def has(self, feature: Feature | str) -> bool:
         """Whether it has a feature. Raises `BpfError` if that is not known, `KernelError` if the kernel is silent."""

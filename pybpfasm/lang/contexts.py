@@ -6,14 +6,13 @@ marked writable can be assigned.
 
 from typing import Any, ClassVar, TypeVar
 
-import attrs
-
 from pybpfasm.lang.types import Struct, be16, be32, i32, u32, u64
+from pybpfasm.records import frozen
 
 T = TypeVar("T", bound=Struct)
 
 
-@attrs.frozen
+@frozen
 class ContextField:
     """Where a context's field lies and how it may be accessed; offset and width in bytes.
 

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.errors import BpfError
+from pybpfasm.records import field, frozen
 
 
 class LayoutError(BpfError, TypeError):
     """A struct or a map that is declared with something that has no layout, or a value that does not fit it."""
 
 
-@attrs.frozen
+@frozen
 class IntType:
     """An integer of `bits` bits in host byte order."""
 
@@ -29,7 +28,7 @@ class IntType:
         return f"{'i' if self.signed else 'u'}{self.bits}"
 
 
-@attrs.frozen
+@frozen
 class NetworkType:
     """An integer of `bits` bits in network byte order."""
 
@@ -44,7 +43,7 @@ class NetworkType:
         return f"be{self.bits}"
 
 
-@attrs.frozen
+@frozen
 class TextType:
     """`size` bytes of text, filled up with zero bytes."""
 
@@ -54,7 +53,7 @@ class TextType:
         return f"char[{self.size}]"
 
 
-@attrs.frozen
+@frozen
 class ArrayType:
     """`count` elements of one type, one behind the other."""
 
@@ -70,33 +69,32 @@ class ArrayType:
         return f"{self.element}[{self.count}]"
 
 
-@attrs.frozen
+@frozen
 class Length:
     """How long an array or a text is: `Annotated[list[u32], Length(4)]`, `Annotated[bytes, Length(16)]`."""
 
-    count: int = attrs.field()
+    count: int
 
-    @count.validator
-    def _positive(self, _: Any, count: int) -> None:
-        if count < 1:
-            raise LayoutError(f"Length({count}): at least one element is wanted")
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise LayoutError(f"Length({self.count}): at least one element is wanted")
 
 
-@attrs.frozen
+@frozen
 class Bits:
     """A bit field of so many bits: `Annotated[u32, Bits(3)]`."""
 
     count: int
 
 
-@attrs.frozen
+@frozen
 class StructType:
     """A struct's or a union's layout; padding is always zero. The fields of a `union` share their bytes."""
 
     name: str
     size: int
     alignment: int
-    fields: tuple["Field", ...] = attrs.field(repr=False)
+    fields: tuple["Field", ...] = field(repr=False)
     union: bool = False
 
     def field(self, name: str) -> "Field | None":
@@ -107,7 +105,7 @@ class StructType:
         return self.name
 
 
-@attrs.frozen
+@frozen
 class Field:
     """A field, `offset` bytes from the start. Of a bit field these are the fewest bytes that can be loaded at once.
 
@@ -122,7 +120,7 @@ class Field:
     bits: int | None = None
     shift: int = 0
     unit: int = 0
-    annotation: Any = attrs.field(default=None, eq=False, repr=False)
+    annotation: Any = field(default=None, eq=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -133,7 +131,7 @@ class Field:
 ValueType = IntType | NetworkType | TextType | ArrayType | StructType
 
 
-@attrs.frozen
+@frozen
 class Declared:
     """A field as it was declared."""
 

@@ -7,11 +7,10 @@ side of a map comes from `pybpfasm.kernel`. A map takes the name by which progra
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.lang.contexts import Sock
 from pybpfasm.lang.types import Record, btf_type, value_type
+from pybpfasm.records import frozen
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import Helper, MapType
 
@@ -38,7 +37,7 @@ def only_in_program(what: str) -> NoReturn:
     raise OutsideProgramError(f"{what} can only be called in a BPF program")
 
 
-@attrs.frozen
+@frozen
 class Method:
     """How a map's method is a helper's call.
 

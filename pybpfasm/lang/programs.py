@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, unique
 from typing import Any, Generic, TypeVar
 
-import attrs
-
 from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps, Sockopt
 from pybpfasm.lang.packets import SkBuff, XdpMd
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachType, ProgramType
 
 C = TypeVar("C", bound=Context)
@@ -26,7 +25,7 @@ class Calling(Enum):
     TYPED = "a function's arguments, of whose types the verifier knows"
 
 
-@attrs.frozen
+@frozen
 class ProgramKind:
     """A hook: what the kernel calls it, what it hands over, and what a program there may return.
 
@@ -56,7 +55,7 @@ TC = ProgramKind(ProgramType.SCHED_CLS, AttachType.TCX_INGRESS, SkBuff, range(-1
 SK_MSG = ProgramKind(ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT, SkMsg, range(2))
 
 
-@attrs.frozen
+@frozen
 class Program(Generic[C]):
     """A function that is to be compiled for a hook; `compile_program` makes a spec of it."""
 

@@ -3,13 +3,12 @@
 import builtins
 from typing import Any, TypeVar
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.lang.buffers import Data
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.maps import BPF_ANY, MapDeclaration, V, method, only_in_program
 from pybpfasm.lang.types import Record, u32
+from pybpfasm.records import evolve
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import Helper, MapType
 
@@ -171,4 +170,4 @@ class StackTrace(_Untyped):
     def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
         """The map to create, as for others."""
 
-        return attrs.evolve(super().spec(name, max_entries=max_entries), value=Untyped(8 * self.depth))
+        return evolve(super().spec(name, max_entries=max_entries), value=Untyped(8 * self.depth))

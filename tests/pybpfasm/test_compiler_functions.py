@@ -1,6 +1,7 @@
 """Functions that are declared oddly: programs and inline functions, their parameters, decorators, scopes, sources."""
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,6 +255,17 @@ def test_an_annotation_that_only_type_checkers_see(write_module: MakeModule) -> 
     """
     error = refusal(write_module, with_body("f(1)", before))
     assert error.reason == "f: an annotation cannot be evaluated: name 'IPv4Address' is not defined"
+
+
+def test_a_file_that_was_changed(write_module: MakeModule) -> None:
+    """What the module was imported from is not there any more: another function is not taken for it."""
+    module = write_module(DECLARATIONS + "\n@bpf.connect4\ndef prog(ctx: SockAddr) -> int:\n    return 1\n")
+    path = Path(str(module.__file__))
+    path.write_text(path.read_text().replace("def prog", "def other"))
+    with pytest.raises(
+        CompileError, match="`prog` is not here any more: the file was changed after it had been imported"
+    ):
+        compile_program(module.prog)
 
 
 def test_a_program_without_source(write_module: MakeModule) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from pybpfasm.compiler.backend.frame import Frame
 from pybpfasm.compiler.backend.lateness import move_late
 from pybpfasm.compiler.backend.layout import Written, lay_out
@@ -21,11 +19,12 @@ from pybpfasm.ir.operations import Location
 from pybpfasm.ir.references import functions_named
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import Instruction, Label, resolve_labels
+from pybpfasm.records import frozen
 
 __all__ = ["Code", "FunctionStart", "Variable", "generate"]
 
 
-@attrs.frozen
+@frozen
 class FunctionStart:
     """Where a function begins, and the bytes of its stack frame."""
 
@@ -34,7 +33,7 @@ class FunctionStart:
     stack_bytes: int
 
 
-@attrs.frozen
+@frozen
 class Variable:
     """From this slot on the register holds what the program calls `name`."""
 
@@ -43,7 +42,7 @@ class Variable:
     name: str
 
 
-@attrs.frozen
+@frozen
 class Code:
     """A program's instructions, jumps resolved; maps and kfuncs by name. `locations` has an entry an instruction."""
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from pybpfasm.ir.function import Block
 from pybpfasm.ir.operations import Copy, Goto, Operation, Slot, StackAddress, operands_of
+from pybpfasm.records import define
 
 FRAME_POINTER = 10
 
 
-@attrs.define
+@define
 class _Need:
     """The positions of the first and the last operation that needs a piece."""
 

@@ -10,8 +10,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm.compiler.backend.legalize import COMMUTATIVE
 from pybpfasm.ir.function import Block, Function, predecessors
 from pybpfasm.ir.operations import (
@@ -32,6 +30,7 @@ from pybpfasm.ir.operations import (
     values_of,
 )
 from pybpfasm.isa import Atomic
+from pybpfasm.records import define, field
 
 CALLS = (Call, CallKernel, CallFunction, Assembly)
 CLOBBERED_BY_CALLS = 0b111111
@@ -40,7 +39,7 @@ _CLOBBERED_BY_EXCHANGE = 0b1
 Range = tuple[int, int]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Interval:
     """When a value is needed, the registers (bits) that it cannot have, those that it would suit, and how it is used.
 
@@ -48,10 +47,10 @@ class Interval:
     """
 
     value: Value
-    ranges: list[Range] = attrs.field(factory=list)
+    ranges: list[Range] = field(factory=list)
     forbidden: int = 0
-    wishes: list[int] = attrs.field(factory=list)
-    near: list[Value] = attrs.field(factory=list)
+    wishes: list[int] = field(factory=list)
+    near: list[Value] = field(factory=list)
     uses: int = 0
 
     @property

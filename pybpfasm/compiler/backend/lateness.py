@@ -21,12 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm.compiler.backend.intervals import CALLS
 from pybpfasm.ir.dominators import Dominators
 from pybpfasm.ir.function import Block, Function, predecessors
 from pybpfasm.ir.operations import Copy, Goto, Store, Value, replace_operands, result_of, values_of
+from pybpfasm.records import define
 
 # More than so many copies take more room than is worth their way.
 _MOST_COPIES = 6
@@ -114,7 +113,7 @@ class _Tree:
                 pending += self.leading[block]
 
 
-@attrs.define
+@define
 class _Way:
     """One value, from where it is defined to the calls that it outlives."""
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm import isa
 from pybpfasm.compiler.backend.select import Exit, Jumps, Piece
 from pybpfasm.ir.function import Block
 from pybpfasm.ir.operations import Goto, Location, MayGoto
 from pybpfasm.isa import INVERSE, Instruction, Jump, Label
+from pybpfasm.records import define, evolve, field
 
 # How often the parts are gone through; what three rounds leave is not worth the time.
 _ROUNDS = 3
@@ -29,7 +28,7 @@ _WORTH_A_JUMP = 2
 _WRITTEN_AGAIN = 1
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Part:
     """A label, instructions, and where they lead: at most one part to go on at, and one to jump to if a test holds."""
 
@@ -47,13 +46,13 @@ class Part:
         return self.following is None
 
 
-@attrs.define
+@define
 class Written:
     """Instructions with labels; `locations` has one entry an instruction, `places` where each part begins."""
 
-    items: list[Instruction | Label] = attrs.field(factory=list)
-    locations: list[Location] = attrs.field(factory=list)
-    places: dict[str, int] = attrs.field(factory=dict)
+    items: list[Instruction | Label] = field(factory=list)
+    locations: list[Location] = field(factory=list)
+    places: dict[str, int] = field(factory=dict)
 
     def add(self, instruction: Instruction, location: Location) -> None:
         """One more."""
@@ -241,9 +240,7 @@ def _split(part: Part, same: int, added: dict[Part, Part]) -> Part:
     if same == len(part.instructions):
         return part
     at = len(part.instructions) - same
-    tail = attrs.evolve(
-        part, label=f"{part.label}.{at}", instructions=part.instructions[at:], locations=part.locations[at:]
-    )
+    tail = evolve(part, label=f"{part.label}.{at}", instructions=part.instructions[at:], locations=part.locations[at:])
     _cut(part, same)
     part.following, part.otherwise, part.test = tail, None, None
     if part in added:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from pybpfasm.compiler.backend.intervals import Interval, Liveness, Range
 from pybpfasm.compiler.backend.spill import spill
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import Value
+from pybpfasm.records import frozen
 
 _LOST = (1, 2, 3, 4, 5, 0)
 _KEPT = (6, 7, 8, 9)
 _ALL = _LOST + _KEPT
 
 
-@attrs.frozen
+@frozen
 class Allocation:
     """The register of each value. Also of one that is never read: it has to be written somewhere."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from pybpfasm import isa
 from pybpfasm.compiler.backend.frame import FRAME_POINTER, Frame
 from pybpfasm.compiler.backend.legalize import COMMUTATIVE
@@ -44,18 +42,19 @@ from pybpfasm.ir.operations import (
 )
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import Alu, Atomic, Instruction
+from pybpfasm.records import define, field, frozen
 
 _ALL = range(10)
 
 
-@attrs.frozen
+@frozen
 class Exit:
     """The block ends the function; r0 has the result."""
 
     location: Location
 
 
-@attrs.frozen
+@frozen
 class Jumps:
     """A comparison of registers, or of one with an immediate."""
 
@@ -65,13 +64,13 @@ class Jumps:
     immediate: int
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Piece:
     """A block's instructions, and its end."""
 
     block: Block
-    instructions: list[Instruction] = attrs.field(factory=list)
-    locations: list[Location] = attrs.field(factory=list)
+    instructions: list[Instruction] = field(factory=list)
+    locations: list[Location] = field(factory=list)
     end: Exit | Goto | Jumps | MayGoto | None = None
 
 

@@ -4,9 +4,8 @@ import ast
 import types
 import typing
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-import attrs
 
 from pybpfasm.compiler.frontend.values import (
     BOOL,
@@ -28,6 +27,7 @@ from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.types import IntType, NetworkType, StructType, be16, be32, be64, is_record, value_type
+from pybpfasm.records import frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -37,7 +37,7 @@ class AnnotationError(Exception):
     """An annotation that says nothing to the compiler; its text is a reason for a `CompileError`."""
 
 
-@attrs.frozen
+@frozen
 class Expected:
     """A declared type. `any_int` is plain `int`: signed or unsigned; `anything` is a type variable."""
 
@@ -157,6 +157,7 @@ def expected(annotation: Any) -> Expected:
     raise AnnotationError(f"{_name(annotation)} is no type of a BPF program")
 
 
+@lru_cache(maxsize=1024)
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The evaluated annotations of a function; `AnnotationError` if one cannot be evaluated."""
     try:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.btf import BtfError, NotFoundError
 from pybpfasm.compiler.frontend.kernel_structs import Declared
 from pybpfasm.compiler.frontend.paths import Names
@@ -28,11 +26,12 @@ from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.lang.programs import Calling
 from pybpfasm.lang.tracing import ARGUMENTS_AT, RESULT_AT, PtRegs
 from pybpfasm.lang.types import IntType, NetworkType, is_record
+from pybpfasm.records import evolve
 from pybpfasm.uapi import AttachType, ProgramType
 
 if TYPE_CHECKING:
-    from pybpfasm.compiler.frontend.diagnostics import Source
     from pybpfasm.compiler.frontend.lowering import Lowering
+    from pybpfasm.compiler.frontend.source import Source
 
 _RESULT, _CONTEXT = "result", "ctx"
 
@@ -52,8 +51,6 @@ class Arguments:
         if hints.get("return") is not int:
             self._lowering.fail(tree, f"this program is declared `def {tree.name}(…) -> int`")
         match self._lowering.kind.calling:
-            case Calling.CONTEXT:
-                return self._context(source, hints, context)
             case Calling.RECORD:
                 return self._record(source, hints, context)
             case Calling.REGISTERS if self._is_plain(source, hints):
@@ -78,21 +75,13 @@ class Arguments:
         loaded = lowering.access.load(node, pointer.operand, offset, 8, kind)
         return Scalar(loaded, UNSIGNED) if target is None else Pointer(loaded, target, kind=Kind.UNTRUSTED)
 
-    def _context(self, source: Source, hints: dict[str, Any], context: Pointer) -> Names:
-        parameters = source.tree.args.args
-        wanted = target_name(context.target)
-        if len(parameters) != 1 or hints.get(parameters[0].arg) is not context.target:
-            reason = f"this program is declared `def {source.tree.name}(ctx: {wanted}) -> int`"
-            self._lowering.fail(source.tree, reason)
-        return {parameters[0].arg: context}
-
     def _record(self, source: Source, hints: dict[str, Any], context: Pointer) -> Names:
         parameters = source.tree.args.args
         record: Any = hints.get(parameters[0].arg) if len(parameters) == 1 else None
         if not is_record(record):
             reason = f"this program is declared `def {source.tree.name}(ctx: …) -> int`, with a TracepointEvent"
             self._lowering.fail(source.tree, reason)
-        return {parameters[0].arg: attrs.evolve(context, target=record.__layout__)}
+        return {parameters[0].arg: evolve(context, target=record.__layout__)}
 
     def _is_plain(self, source: Source, hints: dict[str, Any]) -> bool:
         parameters = source.tree.args.args
@@ -198,8 +187,3 @@ class Arguments:
             f"{told(prototype.types, each.type_id)} {each.name}".strip() for each in prototype.parameters
         )
         return f"{prototype.name}({listed})".replace("* ", "*")
-
-
-def is_from_registers(value: Value, name: str) -> bool:
-    """Whether a method is one of registers."""
-    return isinstance(value, Pointer) and value.target is PtRegs and name in ("argument", "result")

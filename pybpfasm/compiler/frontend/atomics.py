@@ -1,8 +1,8 @@
 """Atomic changes of fields: their first argument is a place, and not what lies there."""
 
 import ast
-import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.access import on_stack
@@ -42,7 +42,7 @@ class Atomics:
     @staticmethod
     def knows(function: Any) -> bool:
         """Whether a function is one of these."""
-        return inspect.isfunction(function) and function in _RULES
+        return isinstance(function, FunctionType) and function in _RULES
 
     def call(self, node: ast.Call, function: Callable[..., Any]) -> Value:
         """The result of a call."""

@@ -10,8 +10,6 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.access import on_stack
 from pybpfasm.compiler.frontend.expressions import known_limit
 from pybpfasm.compiler.frontend.functions import Parameter
@@ -30,6 +28,7 @@ from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.types import IntType, NetworkType, StructType, value_type
+from pybpfasm.records import evolve
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
@@ -129,9 +128,9 @@ class Callbacks:
             lowering.fail(node, f"this callback is declared `def {function.__name__}({wanted}) -> int`")
         for name, parameter in zip(names, visible, strict=True):
             self._check(node, function, name, lowering.calls.expected(node, hints[name]), parameter)
-        renamed = [attrs.evolve(each, name=name) for name, each in zip(names, visible, strict=True)]
+        renamed = [evolve(each, name=name) for name, each in zip(names, visible, strict=True)]
         hidden = [each for each in given if each.name == "map"]
-        parameters = tuple([attrs.evolve(each, name="<map>") for each in hidden] + renamed)
+        parameters = tuple([evolve(each, name="<map>") for each in hidden] + renamed)
         if lowering.calls.expected(node, hints["return"]).nothing:
             lowering.fail(node, f"{function.__name__} returns None: a callback returns 0 to go on or 1 to end")
         return FunctionReference(

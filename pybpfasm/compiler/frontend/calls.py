@@ -1,19 +1,17 @@
 """Calls: of helpers, methods of maps, conversions, struct constructors, and inline functions."""
 
 import ast
-import inspect
 import ipaddress
 import typing
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.frontend.arguments import is_from_registers
 from pybpfasm.compiler.frontend.conditions import RESULT
-from pybpfasm.compiler.frontend.diagnostics import Source
 from pybpfasm.compiler.frontend.returns import ToCaller, ToCondition
+from pybpfasm.compiler.frontend.signatures import bind, parameters_of
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
@@ -35,6 +33,7 @@ from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
 from pybpfasm.lang.types import ArrayType, IntType, NetworkType, Record, is_record, value_type
+from pybpfasm.records import evolve, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-@attrs.frozen
+@frozen
 class Given:
     """What a parameter gets: the argument, how it is declared, the value that was accepted."""
 
@@ -61,7 +60,7 @@ class Given:
         """As the function sees it, which may test what it declares as `… | None`, also where the caller has."""
         value = self.value
         if isinstance(value, Pointer) and not self.wanted.anything:
-            return attrs.evolve(value, nullable=self.wanted.nullable)
+            return evolve(value, nullable=self.wanted.nullable)
         return value
 
 
@@ -95,7 +94,7 @@ class Calls:
                 return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
-            case BoundMethod(owner=Pointer() as pointer, name=name) if is_from_registers(pointer, name):
+            case BoundMethod(owner=Pointer() as pointer, name=name) if _of_registers(pointer):
                 return self._lowering.arguments.method(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
                 return self._lowering.packets.call(node, pointer, name)
@@ -182,7 +181,8 @@ class Calls:
         bound = self.bind(node, function)
         found: list[Given] = []
         meant: dict[str, str] = {}
-        for name, parameter in inspect.signature(function).parameters.items():
+        for parameter in parameters_of(function):
+            name = parameter.name
             if name not in hints:
                 self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
             argument = bound.get(name, node)
@@ -303,7 +303,7 @@ class Calls:
             keywords[keyword.arg] = keyword.value
         target = getattr(function, method) if method else function
         try:
-            bound = dict(inspect.signature(target).bind(*node.args, **keywords).arguments)
+            bound = bind(target, node.args, keywords)
         except TypeError as error:
             self._lowering.fail(node, f"{target.__name__}(): {error}")
         # Arguments are evaluated in the order of the parameters; Python evaluates them as they are written.
@@ -326,9 +326,14 @@ class Calls:
             self._lowering.fail(node, str(error))
 
 
+def _of_registers(pointer: Pointer) -> bool:
+    """Whether a method is one of registers. What compiles it is imported by programs that use it only."""
+    return getattr(pointer.target, "uapi", "") == "bpf_user_pt_regs_t"
+
+
 def _marked(function: Any, mark: str) -> bool:
-    return inspect.isfunction(function) and hasattr(function, mark)
+    return isinstance(function, FunctionType) and hasattr(function, mark)
 
 
 def _is_one_of(function: Any, table: dict[Function, Any]) -> bool:
-    return inspect.isfunction(function) and function in table
+    return isinstance(function, FunctionType) and function in table

@@ -1,7 +1,8 @@
 """Checksums of packets: mended in the packet by helpers, and computed from what lies in memory."""
 
 import ast
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.values import SIGNED, Constant, Pointer, Scalar, Value, describe
 from pybpfasm.ir.operations import Argument, Call, Number
@@ -39,7 +40,11 @@ class Checksums:
         lowering.emit(Call(result, helper, arguments, lowering.location(node)))
         return Scalar(result, SIGNED)
 
-    def difference(self, node: ast.Call) -> Value:
+    def rules(self) -> dict[Callable[..., Any], Callable[[ast.Call], Value]]:
+        """What compiles a call of each function."""
+        return {csum_diff: self._difference}
+
+    def _difference(self, node: ast.Call) -> Value:
         """The result of `csum_diff`."""
         lowering = self._lowering
         bound = lowering.calls.bind(node, csum_diff)

@@ -3,8 +3,6 @@
 import ast
 from typing import TYPE_CHECKING
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.memory import with_pointer_checked
 from pybpfasm.compiler.frontend.text import is_text
@@ -23,6 +21,7 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.isa import Jump
 from pybpfasm.lang.types import NetworkType, StructType
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -299,7 +298,7 @@ class Conditions:
 def _limited(name: str, number: Scalar, limit: int | None) -> "Names":
     if limit is None or limit < 0 or (number.limit is not None and number.limit <= limit and number.seen):
         return {}
-    return {name: attrs.evolve(number, limit=limit, seen=True)}
+    return {name: evolve(number, limit=limit, seen=True)}
 
 
 def _fold(op: ast.cmpop, left: int, right: int) -> bool:

@@ -10,10 +10,8 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import Expected
-from pybpfasm.compiler.frontend.diagnostics import Source
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
     UNSIGNED,
@@ -31,6 +29,7 @@ from pybpfasm.ir.operations import Argument, CallFunction, Return, StackAddress
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.lang.types import IntType
+from pybpfasm.records import define, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -41,7 +40,7 @@ Function = Callable[..., Any]
 MOST_PARAMETERS = 5
 
 
-@attrs.frozen
+@frozen
 class Parameter:
     """What a function gets: a number of a type, or an address of a kind that points to something."""
 
@@ -59,7 +58,7 @@ class Parameter:
         return Pointer(value, self.target, self.type.nullable, self.type.kind)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Compiled:
     """A function and the type of its result; None for one that returns None."""
 
@@ -68,7 +67,7 @@ class Compiled:
     limit: int | None = None
 
 
-@attrs.define
+@define
 class FromFunction:
     """The return of a subprogram or a callback: a number in r0."""
 

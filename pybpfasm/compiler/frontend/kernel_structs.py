@@ -13,9 +13,8 @@ from __future__ import annotations
 import ast
 import types
 import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import attrs
 
 from pybpfasm.btf import BtfError, NotFoundError, kinds
 from pybpfasm.compiler.frontend.annotations import AnnotationError
@@ -47,6 +46,7 @@ from pybpfasm.lang.types import (
     ValueType,
     value_type,
 )
+from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import Helper, ProgramType
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ _BOOL_BYTES = 1
 _ADDRESS_BYTES = 8
 
 
-@attrs.frozen
+@frozen
 class Declared:
     """What a program says that a field or a parameter is: a layout, bool, or a struct of the kernel."""
 
@@ -101,7 +101,7 @@ class KernelStructs:
         """What lies at a place, as what it is declared."""
         record = self.types.record(member.type_id)
         if declared.struct is not None and not isinstance(record, kinds.Ptr):
-            return attrs.evolve(place, target=declared.struct)
+            return evolve(place, target=declared.struct)
         if member.bits is not None:
             return self._bits(node, place, member)
         if declared.struct is not None and isinstance(record, kinds.Ptr):
@@ -121,7 +121,7 @@ class KernelStructs:
     def pointer(self, node: ast.AST, place: KernelPlace) -> Pointer:
         """A struct in place, as a pointer to it."""
         if not place.offset:
-            return attrs.evolve(place.pointer, target=place.target)
+            return evolve(place.pointer, target=place.target)
         kind = place.pointer.kind
         return Pointer(self._moved(node, place, Type(kind)), place.target, kind=kind)
 
@@ -140,7 +140,11 @@ class KernelStructs:
             theirs = told(self.types.btf, type_id)
             self._lowering.fail(node, f"{what} is declared {declared}, the kernel has `{theirs}`: {reason}")
 
-    def cast(self, node: ast.Call) -> Value:
+    def rules(self) -> dict[Callable[..., Any], Callable[[ast.Call], Value]]:
+        """What compiles a call of each function."""
+        return {kernel_pointer: self._cast}
+
+    def _cast(self, node: ast.Call) -> Value:
         """The result of `kernel_pointer`."""
         lowering = self._lowering
         bound = lowering.calls.bind(node, kernel_pointer)
@@ -218,7 +222,7 @@ class KernelStructs:
         return f"that is no struct {wanted.name}"
 
     def _at(self, place: KernelPlace, offset: int) -> KernelPlace:
-        return attrs.evolve(place, offset=place.offset + offset)
+        return evolve(place, offset=place.offset + offset)
 
     def _pointer(self, node: ast.AST, place: KernelPlace, declared: Declared, *, known: bool) -> Pointer:
         assert declared.struct is not None  # noqa: S101 - the caller has looked
@@ -234,7 +238,7 @@ class KernelStructs:
         assert member.bits is not None  # noqa: S101 - the caller has looked
         field = BitField(member.bits, member.shift, size)
         whole = self._as_place(node, place, IntType(size * 8, signed=signed), size)
-        value = self._lowering.memory.read(attrs.evolve(whole, bits=field), node)
+        value = self._lowering.memory.read(evolve(whole, bits=field), node)
         assert isinstance(value, Scalar)  # noqa: S101 - a bit field is a number
         return value
 

@@ -18,8 +18,6 @@ import builtins
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.paths import Junction, Unknown, type_of, with_operand
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
@@ -36,6 +34,7 @@ from pybpfasm.ir.operations import Goto, Number
 from pybpfasm.isa import Jump
 from pybpfasm.lang.numbers import can_loop
 from pybpfasm.lang.programs import unroll
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -214,7 +213,7 @@ class Loops:
                 block.parameters.append(parameter)
                 arguments.append(value.operand)
                 begun = with_operand(value, parameter)
-                carried[name] = attrs.evolve(begun, limit=None) if isinstance(begun, Scalar) else begun
+                carried[name] = evolve(begun, limit=None) if isinstance(begun, Scalar) else begun
             elif isinstance(value, Place):
                 fixed[name] = value
         lowering.emit(Goto(block, lowering.location(node), list(arguments)))

@@ -7,23 +7,19 @@ Where paths meet, a name that has another value on each becomes a parameter of t
 
 import ast
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import attrs
-
 from pybpfasm.compiler.frontend.access import Access
-from pybpfasm.compiler.frontend.arguments import Arguments
 from pybpfasm.compiler.frontend.atomics import Atomics
 from pybpfasm.compiler.frontend.callbacks import Callbacks
 from pybpfasm.compiler.frontend.calls import Calls
-from pybpfasm.compiler.frontend.checksums import Checksums
 from pybpfasm.compiler.frontend.conditions import Conditions
-from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError, Source
+from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, SilentError
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
 from pybpfasm.compiler.frontend.intrinsics import Intrinsics
-from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
@@ -33,14 +29,13 @@ from pybpfasm.compiler.frontend.numbers import Numbers
 from pybpfasm.compiler.frontend.packets import Packets
 from pybpfasm.compiler.frontend.paths import Junction, Names, Unknown, arrive_by, join
 from pybpfasm.compiler.frontend.printing import Printing
-from pybpfasm.compiler.frontend.probing import Probing
 from pybpfasm.compiler.frontend.ring_buffers import RingBuffers
 from pybpfasm.compiler.frontend.sections import Sections
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.statements import Statements
 from pybpfasm.compiler.frontend.text import Text
 from pybpfasm.compiler.frontend.values import Pointer, Value
 from pybpfasm.compiler.frontend.variables import Variables
-from pybpfasm.compiler.kernel_types import KernelTypes
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import (
     Argument,
@@ -59,13 +54,19 @@ from pybpfasm.ir.target import Target
 from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
 from pybpfasm.isa import Jump
 from pybpfasm.lang.programs import Program, ProgramKind
+from pybpfasm.records import define, field, frozen
 
 if TYPE_CHECKING:
+    from pybpfasm.btf import Btf
     from pybpfasm.compiler.frontend.annotations import Expected
+    from pybpfasm.compiler.frontend.arguments import Arguments
+    from pybpfasm.compiler.frontend.checksums import Checksums
+    from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
+    from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Frame:
     """One function being compiled: the program itself, or an inline function inside it.
 
@@ -75,12 +76,12 @@ class Frame:
     source: Source
     returns: "ReturnTarget"
     names: Names | None
-    assigned: set[str] = attrs.field(factory=set)
-    declared: "dict[str, Expected]" = attrs.field(factory=dict)
-    loops: "list[Loop]" = attrs.field(factory=list)
+    assigned: set[str] = field(factory=set)
+    declared: "dict[str, Expected]" = field(factory=dict)
+    loops: "list[Loop]" = field(factory=list)
 
 
-@attrs.frozen
+@frozen
 class Loop:
     """Where `continue` and `break` go."""
 
@@ -96,9 +97,10 @@ class Lowering:
         constants: Mapping[str, Any],
         target: Target,
         sections: Sections,
-        kernel_types: KernelTypes | None = None,
+        kernel_types: "Btf | None" = None,
     ) -> None:
         self.target = target
+        self._kernel_types = kernel_types
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
         self.packets = Packets(self)
@@ -121,15 +123,42 @@ class Lowering:
         self.indexing = Indexing(self)
         self.text = Text(self)
         self.statements = Statements(self)
-        self.checksums = Checksums(self)
-        self.probing = Probing(self)
-        self.arguments = Arguments(self)
-        self.kernel = KernelStructs(self, kernel_types or KernelTypes())
         self.intrinsics = Intrinsics(self)
         self.frames: list[Frame] = []
         self.kind: ProgramKind
         self.function: Function
         self.block: Block
+
+    # What only some programs need is imported when one of them is compiled.
+
+    @cached_property
+    def arguments(self) -> "Arguments":
+        """What programs that trace are handed."""
+        from pybpfasm.compiler.frontend.arguments import Arguments
+
+        return Arguments(self)
+
+    @cached_property
+    def kernel(self) -> "KernelStructs":
+        """Structs of the kernel."""
+        from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
+        from pybpfasm.compiler.kernel_types import kernel_types
+
+        return KernelStructs(self, kernel_types(self._kernel_types))
+
+    @cached_property
+    def probing(self) -> "Probing":
+        """Copies of memory."""
+        from pybpfasm.compiler.frontend.probing import Probing
+
+        return Probing(self)
+
+    @cached_property
+    def checksums(self) -> "Checksums":
+        """Checksums of packets."""
+        from pybpfasm.compiler.frontend.checksums import Checksums
+
+        return Checksums(self)
 
     @property
     def frame(self) -> Frame:

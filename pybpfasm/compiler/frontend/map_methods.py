@@ -1,10 +1,10 @@
 """Methods of maps: keys and values are handed to helpers by address, from the stack or from where they lie."""
 
 import ast
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import expected
+from pybpfasm.compiler.frontend.signatures import parameters_of
 from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Place, Pointer, Scalar, Value, describe
 from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
 from pybpfasm.ir.operations import Value as IrValue
@@ -154,4 +154,4 @@ class MapMethods:
 
 
 def _default(function: Any, parameter: str) -> int:
-    return int(inspect.signature(function).parameters[parameter].default)
+    return int(next(each.default for each in parameters_of(function) if each.name == parameter))

@@ -1,10 +1,7 @@
 """Fields and structs in memory: reading, writing, copying, building them on the stack."""
 
 import ast
-import difflib
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
-
-import attrs
 
 from pybpfasm.compiler.frontend.access import widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
@@ -42,6 +39,7 @@ from pybpfasm.lang.types import (
     ValueType,
     value_type,
 )
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -376,6 +374,8 @@ class Memory:
 
     def unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
         """Refuse a field that there is not."""
+        import difflib  # slow to import, and seldom wanted
+
         wanted = name or str(getattr(node, "attr", ""))
         close = difflib.get_close_matches(wanted, known, n=1)
         hint = f": did you mean `{close[0]}`?" if close else f"; it has {', '.join(known)}"
@@ -437,4 +437,4 @@ def _base(pointer: Pointer) -> IrValue:
 
 def with_pointer_checked(pointer: Pointer) -> Pointer:
     """The same pointer, known not to be None."""
-    return attrs.evolve(pointer, nullable=False)
+    return evolve(pointer, nullable=False)

@@ -2,8 +2,8 @@
 
 import ast
 import builtins
-import inspect
 from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.conditions import RESULT
@@ -41,7 +41,7 @@ class Numbers:
 
     def is_intrinsic(self, function: Any) -> bool:
         """Whether a function is one of these."""
-        known = inspect.isfunction(function) or inspect.isbuiltin(function) or isinstance(function, type)
+        known = isinstance(function, FunctionType | BuiltinFunctionType | type)
         return known and function in self._rules
 
     def call(self, node: ast.Call, function: Any) -> Value:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.values import SIGNED, Constant, Pointer, Scalar, Value
-from pybpfasm.ir.operations import Binary, Call, Load, Number, StackAddress
+from pybpfasm.ir.operations import Binary, Call, Copy, Load, Number, StackAddress
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu, Jump
@@ -121,7 +121,23 @@ class Packets:
         answer = lowering.value()
         arguments = (pointer.operand, offset, StackAddress(slot), layout.size)
         lowering.emit(Call(answer, self._context(node, pointer).load_helper, arguments, location))
-        return lowering.probing.copied(node, answer, StackAddress(slot), layout)
+        return self.copied(node, answer, StackAddress(slot), layout)
+
+    def copied(self, node: ast.AST, answer: IrValue, slot: StackAddress, layout: StructType) -> Pointer:
+        """A pointer to what a helper has copied to the stack; None if its answer is not 0."""
+        lowering = self._lowering
+        failed, loaded, done = lowering.junction(), lowering.junction(), lowering.junction()
+        lowering.branch(node, Jump.JNE, answer, 0, failed, loaded)
+        lowering.enter(failed)
+        lowering.goto(done, node, {RESULT: Pointer(0, layout, nullable=True, kind=Kind.STACK)})
+        lowering.enter(loaded)
+        address = lowering.value(Type(Kind.STACK))
+        lowering.emit(Copy(address, slot, lowering.location(node)))
+        lowering.goto(done, node, {RESULT: Pointer(address, layout, nullable=True, kind=Kind.STACK)})
+        lowering.enter(done)
+        result = lowering.take(RESULT)
+        assert isinstance(result, Pointer)  # noqa: S101 - both ways brought one
+        return result
 
     def _store(self, node: ast.Call, pointer: Pointer, bound: dict[str, ast.expr]) -> Scalar:
         """bpf_skb_store_bytes, bpf_xdp_store_bytes."""

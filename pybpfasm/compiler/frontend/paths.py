@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, KernelType, Pointer, Scalar, Value
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import Branch, Goto, MayGoto, Number
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
+from pybpfasm.records import define, evolve, field, frozen
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Frame
 
 
-@attrs.frozen
+@frozen
 class Unknown:
     """A name that has no single meaning where paths meet; `reason` says why."""
 
@@ -28,7 +27,7 @@ class Unknown:
 Names = dict[str, "Value | Unknown"]
 
 
-@attrs.frozen
+@frozen
 class Edge:
     """A way to a junction: the jump, for a Branch which side of it, and what is known on it."""
 
@@ -37,7 +36,7 @@ class Edge:
     names: Names
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Junction:
     """A block that several paths may lead to, and what each of them knows.
 
@@ -46,7 +45,7 @@ class Junction:
 
     block: Block
     frame: Frame
-    edges: list[Edge] = attrs.field(factory=list)
+    edges: list[Edge] = field(factory=list)
     carried: dict[str, Value] | None = None
 
 
@@ -110,7 +109,7 @@ def _parameter(function: Function, block: Block, name: str, value: Any) -> Value
 def with_operand(value: Value, operand: IrValue) -> Value:
     """The number or address, with its operand elsewhere."""
     assert isinstance(value, Scalar | Pointer)  # noqa: S101 - only these have an operand
-    return attrs.evolve(value, operand=operand)
+    return evolve(value, operand=operand)
 
 
 def type_of(value: Value) -> Type:
@@ -141,11 +140,11 @@ def _agree(name: str, one: Value | Unknown | None, other: Value | Unknown | None
     if one == other or isinstance(other, Unknown):
         return other
     if isinstance(one, Pointer) and isinstance(other, Pointer) and one.target == other.target:
-        return attrs.evolve(one, nullable=one.nullable or other.nullable, kind=_kind(one, other))
+        return evolve(one, nullable=one.nullable or other.nullable, kind=_kind(one, other))
     if isinstance(one, Scalar) and isinstance(other, Scalar):
         if one.type == other.type:
             limit = None if one.limit is None or other.limit is None else max(one.limit, other.limit)
-            return attrs.evolve(one, limit=limit, seen=one.seen and other.seen)
+            return evolve(one, limit=limit, seen=one.seen and other.seen)
         hint = f", `{name}: i64 = …`" if {SIGNED, UNSIGNED} == {one.type, other.type} else ""
         return Unknown(f"`{name}` is {one.type} on one path, {other.type} on another: declare it{hint}")
     return Unknown(f"`{name}` has different meanings on different paths: give it one before the paths meet")

@@ -4,12 +4,10 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.values import SIGNED, Place, Pointer, Scalar, Value, describe
-from pybpfasm.ir.operations import Argument, Call, Copy, StackAddress
+from pybpfasm.ir.operations import Argument, Call, StackAddress
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
-from pybpfasm.isa import Jump
 from pybpfasm.lang import probing as lang
 from pybpfasm.lang.types import ArrayType, IntType, LayoutError, StructType, TextType, is_record, value_type
 from pybpfasm.uapi import Helper
@@ -50,6 +48,7 @@ class Probing:
             **{each: self._with(self._text, each) for each in texts},
             **{each: self._with(self._task, each) for each in _TASKS},
             lang.get_current_comm: self._comm,
+            lang.seq_printf: self._lowering.printing.to_reader,
         }
 
     @staticmethod
@@ -66,23 +65,7 @@ class Probing:
         layout: StructType = struct.__layout__
         slot = StackAddress(lowering.slot(layout.size, layout.name))
         answer = self._read(node, function, slot, layout.size, bound["address"])
-        return self.copied(node, answer, slot, layout)
-
-    def copied(self, node: ast.AST, answer: IrValue, slot: StackAddress, layout: StructType) -> Pointer:
-        """A pointer to what a helper has copied to the stack; None if its answer is not 0."""
-        lowering = self._lowering
-        failed, loaded, done = lowering.junction(), lowering.junction(), lowering.junction()
-        lowering.branch(node, Jump.JNE, answer, 0, failed, loaded)
-        lowering.enter(failed)
-        lowering.goto(done, node, {RESULT: Pointer(0, layout, nullable=True, kind=Kind.STACK)})
-        lowering.enter(loaded)
-        address = lowering.value(Type(Kind.STACK))
-        lowering.emit(Copy(address, slot, lowering.location(node)))
-        lowering.goto(done, node, {RESULT: Pointer(address, layout, nullable=True, kind=Kind.STACK)})
-        lowering.enter(done)
-        result = lowering.take(RESULT)
-        assert isinstance(result, Pointer)  # noqa: S101 - both ways brought one
-        return result
+        return self._lowering.packets.copied(node, answer, slot, layout)
 
     def _number(self, node: ast.Call, function: Any) -> Scalar:
         lowering = self._lowering

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.ir.function import Block, Function, reverse_postorder
 from pybpfasm.ir.operations import Binary, Branch, Call, Copy, Goto, Operation, Return, Value, result_of, values_of
 from pybpfasm.isa import Jump
+from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import Helper
 
 
-@attrs.frozen
+@frozen
 class Loan:
     """What a helper lends: how messages say that, and what gives it back."""
 
@@ -46,7 +45,7 @@ _RELEASE: dict[int, Loan] = {
 }
 
 
-@attrs.frozen
+@frozen
 class Held:
     """What is known of one loan: whether it may be open, whether it may be given back, and the values that hold it."""
 
@@ -141,14 +140,14 @@ def _release(operation: Call, state: State) -> None:
             raise CompileError(
                 operation.location, f"this may have been given back before: {loan.how} once on each path"
             )
-        state[call] = attrs.evolve(state[call], open=False, returned=True)
+        state[call] = evolve(state[call], open=False, returned=True)
 
 
 def _derive(source: Value, operation: Copy | Binary, state: State) -> None:
     """An address in the middle of it is good for as long."""
     for call, held in state.items():
         if source in held.holders and operation.result.type.is_address:
-            state[call] = attrs.evolve(held, holders=held.holders | {operation.result})
+            state[call] = evolve(held, holders=held.holders | {operation.result})
 
 
 def _check_use(operation: Operation, state: State) -> None:
@@ -187,7 +186,7 @@ def _handed_on(operation: Goto, state: State) -> State:
             holders = after[call].holders - {parameter}
             if argument in held.holders:
                 holders |= {parameter}
-            after[call] = attrs.evolve(after[call], holders=holders)
+            after[call] = evolve(after[call], holders=holders)
     return after
 
 

@@ -3,13 +3,12 @@
 import ast
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import Expected
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.expressions import known_limit
 from pybpfasm.compiler.frontend.values import UNSIGNED, Constant, Place, Pointer, PointerTarget, Scalar, Value, describe
 from pybpfasm.ir.operations import Return
+from pybpfasm.records import define, evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -23,7 +22,7 @@ class ReturnTarget(Protocol):
         """Compile the statement at `node`."""
 
 
-@attrs.define
+@define
 class FromProgram:
     """The program's own return: a number that the kernel gives a meaning to."""
 
@@ -43,7 +42,7 @@ class FromProgram:
         self.lowering.frame.names = None
 
 
-@attrs.define
+@define
 class ToCaller:
     """An inline function's return: each path brings its value to where the caller goes on."""
 
@@ -70,7 +69,7 @@ class ToCaller:
     def _hand_over(self, node: ast.expr, value: Value) -> Value:
         match value:
             case Pointer():
-                return attrs.evolve(value, nullable=value.nullable or self.expected.nullable)
+                return evolve(value, nullable=value.nullable or self.expected.nullable)
             case Constant(value=None):
                 return Pointer(0, self._target(node), nullable=True)
             case Place():
@@ -95,7 +94,7 @@ class ToCaller:
         if self.result is None or self.result == value:
             self.result = value
         elif isinstance(value, Pointer) and isinstance(self.result, Pointer) and value.target == self.result.target:
-            self.result = attrs.evolve(value, nullable=value.nullable or self.result.nullable)
+            self.result = evolve(value, nullable=value.nullable or self.result.nullable)
         elif isinstance(value, Scalar) and isinstance(self.result, Scalar):
             if value.type == self.result.type:
                 return
@@ -106,7 +105,7 @@ class ToCaller:
             self.lowering.fail(node, reason)
 
 
-@attrs.define
+@define
 class ToCondition:
     """The return of an inline function that is called as a condition: each `return` is itself a branch."""
 

@@ -7,20 +7,19 @@ limit = ReadOnly[u64](64)      .rodata  [limit u64] [format char[12]]
 import functools
 from typing import Any
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.ir.operations import MapValueAddress
 from pybpfasm.lang.globals import ReadOnly, Variable
 from pybpfasm.lang.layout import aligned, alignment_of
 from pybpfasm.lang.types import TextType, ValueType, btf_type, value_type
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import MapCreateFlag, MapType
 
 READ_ONLY = ".rodata"
 
 
-@attrs.frozen
+@frozen
 class Placed:
     """A variable in its section."""
 
@@ -64,7 +63,7 @@ class Sections:
             contents[row.offset : row.offset + len(row.data)] = row.data
         members = tuple(btf.Member(row.name, btf_type(row.type), row.offset) for row in rows)
         read_only = section == READ_ONLY
-        return attrs.evolve(
+        return evolve(
             _stand_in(section),
             value=btf.Struct(section.removeprefix("."), size, members),
             flags=int(MapCreateFlag.RDONLY_PROG) if read_only else 0,

@@ -4,13 +4,12 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
-from pybpfasm.compiler.frontend.diagnostics import CompileError, Source
+from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.expressions import first_line, known_limit
 from pybpfasm.compiler.frontend.paths import Names, Unknown
 from pybpfasm.compiler.frontend.returns import FromProgram
+from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     Constant,
     KernelPlace,
@@ -21,9 +20,11 @@ from pybpfasm.compiler.frontend.values import (
     Value,
     describe,
     known_operand,
+    target_name,
 )
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.lang.programs import Calling
+from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -59,11 +60,23 @@ class Statements:
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
         self._lowering.names.visit(source.function)
-        typed = self._lowering.kind.calling in (Calling.REGISTERS, Calling.RAW, Calling.TYPED)
-        self.check_parameters(source, plain=True, by_name=typed)
-        frame.names = self._lowering.arguments.names(source, self._hints(source), context)
-        frame.assigned |= {name for name, value in frame.names.items() if isinstance(value, Scalar)}
+        calling = self._lowering.kind.calling
+        by_position = calling in (Calling.REGISTERS, Calling.RAW, Calling.TYPED)
+        self.check_parameters(source, plain=True, by_name=by_position)
+        hints = self._hints(source)
+        if calling is Calling.CONTEXT:
+            frame.names = self._context(source, hints, context)
+        else:
+            frame.names = self._lowering.arguments.names(source, hints, context)
+            frame.assigned |= {name for name, value in frame.names.items() if isinstance(value, Scalar)}
         self.function(source)
+
+    def _context(self, source: Source, hints: dict[str, Any], context: Pointer) -> Names:
+        parameters = source.tree.args.args
+        wanted = target_name(context.target)
+        if len(parameters) != 1 or hints.get(parameters[0].arg) is not context.target or hints.get("return") is not int:
+            self._lowering.fail(source.tree, f"this program is declared `def {source.tree.name}(ctx: {wanted}) -> int`")
+        return {parameters[0].arg: context}
 
     def check_parameters(self, source: Source, *, plain: bool = False, by_name: bool = False) -> None:
         """Refuse `*` and `**`; of what the kernel calls all that is not plain."""
@@ -324,7 +337,7 @@ def _poisoned(node: ast.stmt, names: Names, error: CompileError) -> Names:
     untested = error.untested
     pointer = names.get(untested) if untested is not None else None
     if untested is not None and untested not in found and isinstance(pointer, Pointer):
-        found[untested] = attrs.evolve(pointer, nullable=False)
+        found[untested] = evolve(pointer, nullable=False)
     return found
 
 

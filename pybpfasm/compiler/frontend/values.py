@@ -2,20 +2,19 @@
 
 from typing import Any
 
-import attrs
-
 from pybpfasm.ir.operations import Base, Number
 from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.types import IntType, NetworkType, StructType, ValueType, be16, be32, be64
+from pybpfasm.records import field, frozen
 
 # The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
 UNSIGNED = IntType(64)
 SIGNED = IntType(64, signed=True)
 
 
-@attrs.frozen
+@frozen
 class BoolType:
     """True or False, as 1 or 0."""
 
@@ -28,7 +27,7 @@ BOOL = BoolType()
 ScalarType = IntType | NetworkType | BoolType
 
 
-@attrs.frozen
+@frozen
 class KernelType:
     """A struct of the kernel, as the program declares it."""
 
@@ -43,14 +42,14 @@ class KernelType:
 PointerTarget = StructType | type[Context] | KernelType
 
 
-@attrs.frozen
+@frozen
 class Constant:
     """A Python object known at compile time: a number, a map, a function, a module…"""
 
     value: Any
 
 
-@attrs.frozen
+@frozen
 class Scalar:
     """A number. A network-order number has its bytes in memory order, the upper bits are zero.
 
@@ -59,11 +58,11 @@ class Scalar:
 
     operand: Number
     type: ScalarType
-    limit: int | None = attrs.field(default=None, eq=False)
-    seen: bool = attrs.field(default=True, eq=False)
+    limit: int | None = field(default=None, eq=False)
+    seen: bool = field(default=True, eq=False)
 
 
-@attrs.frozen
+@frozen
 class Pointer:
     """An address of a context, a socket or a struct, or 0, which is None. Nullable until compared with None."""
 
@@ -78,7 +77,7 @@ class Pointer:
         return isinstance(self.target, StructType)
 
 
-@attrs.frozen
+@frozen
 class KernelPlace:
     """A struct that lies in another one of the kernel's, `offset` bytes behind a pointer."""
 
@@ -87,7 +86,7 @@ class KernelPlace:
     target: KernelType
 
 
-@attrs.frozen
+@frozen
 class BitField:
     """Some bits of a number: `count` of them, `shift` above the lowest of `unit` bytes."""
 
@@ -96,7 +95,7 @@ class BitField:
     unit: int
 
 
-@attrs.frozen
+@frozen
 class Place:
     """A struct, an array, a text, or a field or an element of one, in memory: on the stack or behind a pointer.
 
@@ -110,14 +109,14 @@ class Place:
     bits: BitField | None = None
 
 
-@attrs.frozen
+@frozen
 class Listed:
     """`[a, b]`: values that an array can be given."""
 
     items: "tuple[Value, ...]"
 
 
-@attrs.frozen
+@frozen
 class Elements:
     """An array of equal fields in a context, to be indexed by a constant; `name` is what messages call it."""
 
@@ -130,7 +129,7 @@ class Elements:
     name: str
 
 
-@attrs.frozen
+@frozen
 class BoundMethod:
     """A method of a map or of a context, about to be called."""
 

@@ -34,16 +34,17 @@ _NEARBY = 8
 def shorten(function: Function) -> None:
     """Run the pass."""
     order = reverse_postorder(function.entry)
-    _thread(order)
-    order = reverse_postorder(function.entry)
+    if _thread(order):
+        order = reverse_postorder(function.entry)
     _remove_parameters(order)
-    _join(order)
-    order = reverse_postorder(function.entry)
+    if _join(order):
+        order = reverse_postorder(function.entry)
     _skip_empty(order)
 
 
-def _thread(order: list[Block]) -> None:
-    """Lead each Goto past blocks that only decide something that is known there."""
+def _thread(order: list[Block]) -> bool:
+    """Lead each Goto past blocks that only decide something that is known there; whether there was one."""
+    threaded = False
     leading = predecessors(order)
     used_elsewhere = _parameters_used_elsewhere(order)
     for block in order:
@@ -53,6 +54,8 @@ def _thread(order: list[Block]) -> None:
             if following is None:
                 break
             block.operations[-1] = goto = following
+            threaded = True
+    return threaded
 
 
 def _parameters_used_elsewhere(order: list[Block]) -> set[Block]:
@@ -192,8 +195,8 @@ def _drop(block: Block, gotos: list[Goto], index: int) -> None:
         del goto.arguments[index]
 
 
-def _join(order: list[Block]) -> None:
-    """A block with one way in, by a Goto, continues the block that it comes from."""
+def _join(order: list[Block]) -> bool:
+    """A block with one way in, by a Goto, continues the block that it comes from; whether there was one."""
     leading = predecessors(order)
     gone: set[Block] = set()
     instead: dict[Value, Any] = {}
@@ -217,6 +220,7 @@ def _join(order: list[Block]) -> None:
         for block in order:
             for operation in block.operations:
                 replace_operands(operation, instead)
+    return bool(gone)
 
 
 def _skip_empty(order: list[Block]) -> None:

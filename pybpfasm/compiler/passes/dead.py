@@ -8,7 +8,7 @@ In: a function. Out: the same without operations that have no effect and whose r
 from pybpfasm.ir.function import Function, reverse_postorder
 from pybpfasm.ir.operations import Binary, Copy, Extend, Goto, Load, Operation, Swap, Value, result_of, values_of
 
-_PURE = (Binary, Copy, Extend, Swap, Load)
+_PURE = frozenset((Binary, Copy, Extend, Swap, Load))
 
 
 def remove_dead(function: Function) -> None:
@@ -47,4 +47,4 @@ def remove_dead(function: Function) -> None:
 
 
 def _is_pure(operation: Operation) -> bool:
-    return isinstance(operation, _PURE) and not (isinstance(operation, Load) and operation.volatile)
+    return type(operation) in _PURE and not (type(operation) is Load and operation.volatile)

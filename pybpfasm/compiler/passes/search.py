@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from pybpfasm.ir.function import Block, Function, predecessors, reverse_postorder
 from pybpfasm.ir.operations import Branch, Location, Value
 from pybpfasm.isa import Jump
+from pybpfasm.records import define, frozen
 
 # With fewer a test more on each way is not won back.
 _FEWEST = 4
@@ -38,7 +37,7 @@ def halve_chains(function: Function) -> None:
                 _Halving(function, block, otherwise).write(chain)
 
 
-@attrs.frozen
+@frozen
 class _Case:
     """A test at the end of a block: where equal leads."""
 
@@ -80,7 +79,7 @@ def _chain(block: Block, leading: dict[Block, list[Block]]) -> tuple[list[_Case]
     return cases, block
 
 
-@attrs.define
+@define
 class _Halving:
     """Writes the tests anew, from the first block on."""
 

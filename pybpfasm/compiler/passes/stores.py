@@ -14,8 +14,6 @@ Limits: within a block, between two moments at which somebody else may look at t
 
 from __future__ import annotations
 
-import attrs
-
 from pybpfasm.compiler.passes.arithmetic import signed
 from pybpfasm.ir.function import Block, Function, reverse_postorder
 from pybpfasm.ir.operations import (
@@ -35,6 +33,7 @@ from pybpfasm.ir.operations import (
     operands_of,
     values_of,
 )
+from pybpfasm.records import define, field
 
 _CALLS = (Call, CallKernel, CallFunction, Assembly)
 
@@ -67,7 +66,7 @@ def _uses(order: list[Block]) -> dict[Value, int]:
     return found
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Merging:
     """One block. `open` has the stores to each piece since somebody else may have looked at it, by position."""
 
@@ -75,9 +74,9 @@ class _Merging:
     escaped: set[Slot]
     bits: dict[Value, int]
     uses: dict[Value, int]
-    open: dict[Slot, list[int]] = attrs.field(factory=dict)
-    removed: set[int] = attrs.field(factory=set)
-    added: dict[int, list[Operation]] = attrs.field(factory=dict)
+    open: dict[Slot, list[int]] = field(factory=dict)
+    removed: set[int] = field(factory=set)
+    added: dict[int, list[Operation]] = field(factory=dict)
 
     def run(self) -> None:
         """Collect, merge, and write the block anew."""

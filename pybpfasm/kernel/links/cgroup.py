@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
-import attrs
-
 from pybpfasm.kernel import features, sys
 from pybpfasm.kernel.links.attempt import attempting, lacks
 from pybpfasm.kernel.links.base import Link, create
@@ -20,10 +18,11 @@ from pybpfasm.kernel.links.query import Attached, query
 from pybpfasm.kernel.links.target import opened
 from pybpfasm.kernel.permissions import missing_for
 from pybpfasm.kernel.programs import Program
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachFlag, AttachType, ProgramType
 
 
-@attrs.frozen
+@frozen
 class CgroupHook:
     """A hook of cgroups: which programs it takes, and the Linux version it came in."""
 

@@ -6,21 +6,20 @@ what a program returns decides whether the next one runs.
 
 from typing import Any
 
-import attrs
-
 from pybpfasm.kernel.links.base import Link
 from pybpfasm.kernel.programs import Program
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachFlag
 
 
-@attrs.frozen
+@frozen
 class ProgramId:
     """A program by its id, where nobody has a descriptor of it; using it takes CAP_SYS_ADMIN."""
 
     number: int
 
 
-@attrs.frozen
+@frozen
 class LinkId:
     """A link by its id, where nobody has a descriptor of it; using it takes CAP_SYS_ADMIN."""
 
@@ -30,7 +29,7 @@ class LinkId:
 Anchor = Program | Link | ProgramId | LinkId
 
 
-@attrs.frozen
+@frozen
 class Order:
     """A place among the programs at a hook; without an anchor it is the first place or the last."""
 

@@ -2,16 +2,15 @@
 
 import errno
 
-import attrs
-
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
+from pybpfasm.records import frozen
 from pybpfasm.uapi import AttachFlag, AttachType, Command, QueryFlag
 
 _FIRST_COUNT = 64
 
 
-@attrs.frozen
+@frozen
 class AttachedProgram:
     """A program at a hook. `link_id` is its link's, 0 if it has none or the kernel does not say (cgroups, netns)."""
 
@@ -19,7 +18,7 @@ class AttachedProgram:
     link_id: int = 0
 
 
-@attrs.frozen
+@frozen
 class Attached:
     """The programs at a hook, in the order in which they run.
 

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
 from pybpfasm.kernel.info import LinkInfo
 from pybpfasm.kernel.links.base import Attachment, LegacyAttachment
@@ -27,13 +25,14 @@ from pybpfasm.kernel.links.elf_file import elf_file, file_offset
 from pybpfasm.kernel.links.uprobe import EVERY_PROCESS, attach_uprobe, attach_uprobes
 from pybpfasm.kernel.pins import StrPath
 from pybpfasm.kernel.programs import Program
+from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import AttachType
 
 _NOTES = ".note.stapsdt"
 _BASE = ".stapsdt.base"
 
 
-@attrs.frozen
+@frozen
 class UsdtArgument:
     """Where a program finds one argument: `size` bytes, signed or not.
 
@@ -52,7 +51,7 @@ class UsdtArgument:
     scale: int = 1
 
 
-@attrs.frozen
+@frozen
 class UsdtProbe:
     """One place of a probe point: offsets count from the file's start; `semaphore_offset` is 0 without a semaphore."""
 
@@ -191,14 +190,12 @@ def parse_arguments(text: str) -> Iterator[UsdtArgument]:
 def _placed(argument: UsdtArgument, place: str) -> UsdtArgument:
     """With its place; what is in no known form keeps its text alone (a variable's address, say)."""
     if found := _CONSTANT.match(place):
-        return attrs.evolve(argument, constant=int(found[1], 0))
+        return evolve(argument, constant=int(found[1], 0))
     if found := _REGISTER.match(place):
-        return attrs.evolve(argument, register=found[1])
+        return evolve(argument, register=found[1])
     if found := _ARM64_MEMORY.match(place):
-        return attrs.evolve(argument, register=found[1], in_memory=True, offset=int(found[2] or 0))
+        return evolve(argument, register=found[1], in_memory=True, offset=int(found[2] or 0))
     if found := _X86_MEMORY.match(place):
         index, scale = found[3], int(found[4] or 1)
-        return attrs.evolve(
-            argument, register=found[2], in_memory=True, offset=int(found[1] or 0), index=index, scale=scale
-        )
+        return evolve(argument, register=found[2], in_memory=True, offset=int(found[1] or 0), index=index, scale=scale)
     return argument

@@ -11,19 +11,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from operator import attrgetter
 from typing import Any, SupportsIndex
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.kernel.maps.btf_values import btf_pack, btf_unpack
 from pybpfasm.kernel.maps.calls import Data
 from pybpfasm.kernel.maps.cpus import possible_cpus
 from pybpfasm.lang.types import IntType, LayoutError, Struct, pack, unpack, value_type
+from pybpfasm.records import evolve, frozen
 
 # Types of a single integer, by size in bytes, as the struct module calls them.
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
-@attrs.frozen
+@frozen
 class Codec:
     """Packs one kind of value into `size` bytes, and unpacks it; many at once, one behind the other, too.
 
@@ -38,7 +37,7 @@ class Codec:
 
     def naming(self, what: str) -> "Codec":
         """The same codec, whose errors say of what the value was to be: `key of map stats: 'x' does not fit u32`."""
-        return attrs.evolve(self, pack=_naming(self.pack, what), pack_all=_naming(self.pack_all, what))
+        return evolve(self, pack=_naming(self.pack, what), pack_all=_naming(self.pack_all, what))
 
 
 def _naming(packing: Callable[[Any], bytes], what: str) -> Callable[[Any], bytes]:
@@ -70,7 +69,7 @@ def references(size: int, *, signed: bool = False) -> Codec:
     follow.
     """
     number = _integers("i" if signed else _UNSIGNED[size], size)
-    return attrs.evolve(number, pack=lambda value: number.pack(_descriptor(value)), pack_all=_joined(_packing(number)))
+    return evolve(number, pack=lambda value: number.pack(_descriptor(value)), pack_all=_joined(_packing(number)))
 
 
 def per_cpu(codec: Codec) -> Codec:

@@ -7,8 +7,6 @@ import re
 from contextlib import ExitStack
 from typing import Any
 
-import attrs
-
 from pybpfasm import btf
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
 from pybpfasm.kernel import sys
@@ -18,6 +16,7 @@ from pybpfasm.kernel.maps.errors import ENOTSUPP, errno_name
 from pybpfasm.kernel.maps.kinds import KINDS, OF_MAPS, STORAGES, Kind, kind_of
 from pybpfasm.kernel.maps.names import object_name
 from pybpfasm.kernel.maps.struct_ops import have_kernel_read_its_types, struct_ops_type_id, struct_ops_value
+from pybpfasm.records import evolve
 from pybpfasm.spec import MapSpec, Untyped
 from pybpfasm.uapi import Command, MapCreateFlag, MapType
 
@@ -29,7 +28,7 @@ def arranged(spec: MapSpec) -> MapSpec:
     if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
         return spec.resized(possible_cpus())
     if spec.type == MapType.STRUCT_OPS:
-        return attrs.evolve(spec, value=struct_ops_value(spec))
+        return evolve(spec, value=struct_ops_value(spec))
     return spec
 
 

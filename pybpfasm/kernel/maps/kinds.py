@@ -6,8 +6,7 @@ Sources: kernel/bpf/*map*.c, net/core/sock_map.c, net/xdp/xskmap.c; what a type 
 
 from enum import Enum
 
-import attrs
-
+from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import MapCreateFlag, MapType
 
 _NO_FLAGS = MapCreateFlag(0)
@@ -23,7 +22,7 @@ class Operation(Enum):
     WALK = "walk through its keys"
 
 
-@attrs.frozen
+@frozen
 class Shape:
     """What the kernel asks of a map at its creation; None where it asks for nothing.
 
@@ -36,7 +35,7 @@ class Shape:
     flags: MapCreateFlag = _NO_FLAGS
 
 
-@attrs.frozen
+@frozen
 class Kind:
     """A type of map.
 
@@ -204,7 +203,7 @@ KINDS: dict[MapType, Kind] = {
         indexed=True,
         takes_btf=False,
     ),
-    MapType.XSKMAP: attrs.evolve(
+    MapType.XSKMAP: evolve(
         _array_of("XDP socket map", "4.18", "an AF_XDP socket's fd", "AF_XDP socket", _LOOKUP), needs_net_admin=True
     ),
     MapType.SOCKHASH: Kind(

@@ -6,17 +6,16 @@ of program has several, a function of the kernel where programs are attached by 
 
 from collections.abc import Iterable
 
-import attrs
-
 from pybpfasm import isa
 from pybpfasm.isa import Instruction
+from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, ProgramLoadFlag, ProgramType
 
 NO_HOOK = AttachType(0)
 
 
-@attrs.frozen
+@frozen
 class Sample:
     """How to load a program of a type. `returns` is what it may return, `option` what a kernel may be built without."""
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-import attrs
-
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel import features
 from pybpfasm.kernel.features import FEATURES, MAP_TYPES, Feature
@@ -13,6 +11,7 @@ from pybpfasm.kernel.probes.context_stores import CONTEXT_STORES
 from pybpfasm.kernel.probes.instructions import INSTRUCTIONS
 from pybpfasm.kernel.probes.link_types import LINK_TYPES
 from pybpfasm.kernel.probes.program_types import PROGRAM_TYPES
+from pybpfasm.records import frozen
 
 # Rows by the names that they have in uapi, or by those of the features.
 TABLES: Mapping[str, Mapping[str, Feature]] = MappingProxyType(
@@ -34,7 +33,7 @@ TABLES: Mapping[str, Mapping[str, Feature]] = MappingProxyType(
 )
 
 
-@attrs.frozen
+@frozen
 class Answer:
     """What the kernel says of a feature: it has it, it has not (`reason`: its words), or None: it does not say (why).
 
