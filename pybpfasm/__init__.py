@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
     from pybpfasm.lang.globals import Global, ReadOnly
+    from pybpfasm.lang.kernel_structs import (
+        KernelStruct,
+        kernel_pointer,
+    )
     from pybpfasm.lang.maps import (
         BPF_ANY,
         BPF_EXIST,
@@ -43,8 +47,20 @@ if TYPE_CHECKING:
         SockHash,
     )
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
-    from pybpfasm.lang.packets import SkBuff, XdpMd
+    from pybpfasm.lang.packets import SkBuff, XdpMd, csum_diff
     from pybpfasm.lang.printing import printk
+    from pybpfasm.lang.probing import (
+        get_current_comm,
+        get_current_task,
+        get_current_task_btf,
+        probe_read_kernel,
+        probe_read_kernel_str,
+        probe_read_user,
+        probe_read_user_str,
+        read_kernel_number,
+        read_user_number,
+        seq_printf,
+    )
     from pybpfasm.lang.programs import (
         Program,
         callback,
@@ -77,6 +93,24 @@ if TYPE_CHECKING:
         ReuseportSockArray,
         SockMap,
         XskMap,
+    )
+    from pybpfasm.lang.tracing import (
+        PtRegs,
+        TracepointEvent,
+        TracingContext,
+        fentry,
+        fexit,
+        fmod_ret,
+        iterate,
+        kprobe,
+        kretprobe,
+        lsm,
+        raw_tp,
+        struct_ops,
+        tp_btf,
+        tracepoint,
+        uprobe,
+        uretprobe,
     )
     from pybpfasm.lang.types import (
         Bits,
@@ -117,12 +151,18 @@ if not TYPE_CHECKING:
             "lang.maps": """BPF_ANY BPF_EXIST BPF_F_NO_PREALLOC BPF_NOEXIST Array HashMap LpmTrie LruHash
                 LruPerCpuHash PerCpuArray PerCpuHash SkStorage SockHash""",
             "lang.numbers": "can_loop cast sdiv smod",
-            "lang.packets": "SkBuff XdpMd",
+            "lang.packets": "SkBuff XdpMd csum_diff",
             "lang.printing": "printk",
             "lang.programs": """Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram tc
                 unroll xdp""",
             "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
+            "lang.kernel_structs": "KernelStruct kernel_pointer",
+            "lang.probing": """get_current_comm get_current_task get_current_task_btf probe_read_kernel
+                probe_read_kernel_str probe_read_user probe_read_user_str read_kernel_number read_user_number
+                seq_printf""",
+            "lang.tracing": """PtRegs TracepointEvent TracingContext fentry fexit fmod_ret iterate kprobe kretprobe lsm
+                raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -144,6 +184,7 @@ __all__ = [
     "DevMapHash",
     "Global",
     "HashMap",
+    "KernelStruct",
     "Length",
     "LpmTrie",
     "LruHash",
@@ -153,6 +194,7 @@ __all__ = [
     "PerfEventArray",
     "ProgArray",
     "Program",
+    "PtRegs",
     "Queue",
     "ReadOnly",
     "ReuseportSockArray",
@@ -169,6 +211,8 @@ __all__ = [
     "Stack",
     "StackTrace",
     "Struct",
+    "TracepointEvent",
+    "TracingContext",
     "Union",
     "XdpMd",
     "XskMap",
@@ -185,11 +229,18 @@ __all__ = [
     "compare_exchange",
     "connect4",
     "connect6",
+    "csum_diff",
     "exchange",
+    "fentry",
     "fetch_add",
     "fetch_and",
     "fetch_or",
     "fetch_xor",
+    "fexit",
+    "fmod_ret",
+    "get_current_comm",
+    "get_current_task",
+    "get_current_task_btf",
     "getsockopt",
     "helpers",
     "htonl",
@@ -201,23 +252,41 @@ __all__ = [
     "i64",
     "inline",
     "ip4",
+    "iterate",
+    "kernel_pointer",
+    "kprobe",
+    "kretprobe",
     "load_acquire",
     "loop",
+    "lsm",
     "ntohl",
     "ntohll",
     "ntohs",
     "printk",
+    "probe_read_kernel",
+    "probe_read_kernel_str",
+    "probe_read_user",
+    "probe_read_user_str",
+    "raw_tp",
+    "read_kernel_number",
+    "read_user_number",
     "sdiv",
+    "seq_printf",
     "sk_msg",
     "smod",
     "sock_ops",
     "store_release",
+    "struct_ops",
     "subprogram",
     "tc",
+    "tp_btf",
+    "tracepoint",
     "u8",
     "u16",
     "u32",
     "u64",
     "unroll",
+    "uprobe",
+    "uretprobe",
     "xdp",
 ]

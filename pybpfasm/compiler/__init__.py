@@ -4,7 +4,7 @@ source → syntax tree → (frontend) operations → (passes) fewer operations �
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.backend import Code, generate
 from pybpfasm.compiler.call_graph import stack_bytes
@@ -23,20 +23,26 @@ from pybpfasm.lang.programs import Program
 from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
 
+if TYPE_CHECKING:
+    from pybpfasm.btf import Btf
+
 __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
 
 STACK_BYTES = 512
 
 
-def compile_program(program: Program[Any], *, target: AnyTarget | None = None, **constants: Any) -> ProgramSpec:
+def compile_program(
+    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None, **constants: Any
+) -> ProgramSpec:
     """Compile a program, for a kernel that is `pybpfasm.kernel.running_target()` or `named_target("6.1")`.
 
     Without a target it runs on all from Linux 5.10 on. A keyword replaces the module-level constant of that name,
-    wherever the program or what it calls refers to it.
+    wherever the program or what it calls refers to it. Where a program looks into the kernel's structs, fields lie as
+    `kernel_types` has them, or else the running kernel.
 
     Raises `CompileError` with the place in the source, or `BpfError` for a constant that the program does not use.
     """
-    lowering = Lowering(constants, target_for(target), Sections())
+    lowering = Lowering(constants, target_for(target), Sections(), kernel_types)
     spec = _with_sections(_compile(program, lowering), lowering)
     unused = sorted(set(constants) - lowering.names.used_constants)
     if unused:
@@ -50,11 +56,12 @@ def compile_collection(
     max_entries: Mapping[str, int],
     *,
     target: AnyTarget | None = None,
+    kernel_types: "Btf | None" = None,
 ) -> CollectionSpec:
     """Compile programs that share maps.
 
     `constants` replaces module-level constants as in `compile_program`; each has to be used by one program at least.
-    `max_entries` gives maps another size, by name.
+    `max_entries` gives maps another size, by name; `kernel_types` is as in `compile_program`.
     """
     specs: dict[str, ProgramSpec] = {}
     maps: dict[str, MapSpec] = {}
@@ -63,7 +70,7 @@ def compile_collection(
     sections = Sections()
     compiled: list[tuple[ProgramSpec, Lowering]] = []
     for program in programs:
-        lowering = Lowering(constants, for_target, sections)
+        lowering = Lowering(constants, for_target, sections, kernel_types)
         compiled.append((_compile(program, lowering), lowering))
         used |= lowering.names.used_constants
     for made, lowering in compiled:
@@ -99,6 +106,9 @@ def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
         instructions=code.instructions,
         maps=dict(lowering.names.maps),
         lines=_source_lines(code),
+        section=program.kind.section,
+        attach_to=program.kind.attach_to,
+        flags=program.kind.flags,
         functions=tuple(FunctionInfo(each.slot, each.name, 0) for each in code.functions[1:]),
     )
 

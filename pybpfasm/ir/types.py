@@ -7,7 +7,10 @@ from pybpfasm.records import frozen
 
 @unique
 class Kind(Enum):
-    """Kinds of values, as kernel/bpf/verifier.c has them in `enum bpf_reg_type`."""
+    """Kinds of values, as kernel/bpf/verifier.c has them in `enum bpf_reg_type`.
+
+    For the verifier an untrusted address is a number: only helpers read what lies there.
+    """
 
     SCALAR = "scalar"
     CONTEXT = "ctx"
@@ -20,6 +23,7 @@ class Kind(Enum):
     SOCKET = "sock"
     MEMORY = "memory"
     KERNEL = "kernel"
+    UNTRUSTED = "untrusted"
     FUNCTION = "function"
 
 

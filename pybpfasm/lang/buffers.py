@@ -1,6 +1,8 @@
 """Bytes on a program's stack, to be filled one by one or by a helper."""
 
-from pybpfasm.lang.types import LayoutError
+from typing import Any
+
+from pybpfasm.lang.types import LayoutError, Record, be16, be32, be64
 
 MOST_BYTES = 512
 
@@ -21,3 +23,7 @@ class Buffer:
 
     def __setitem__(self, index: int, value: int) -> None:
         self._bytes[index] = value & 0xFF
+
+
+# What a helper reads as bytes: a struct, an array, text, a buffer, or a number in network order as it lies there.
+Data = Record | bytes | list[Any] | Buffer | be16 | be32 | be64

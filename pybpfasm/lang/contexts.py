@@ -4,7 +4,7 @@ A field's `offset` and access width are those of the uapi struct; its annotation
 marked writable can be assigned.
 """
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pybpfasm.lang.types import Struct, be16, be32, i32, u32, u64
 from pybpfasm.records import frozen
@@ -36,7 +36,7 @@ def context_field(
 class Context:
     """Base of contexts."""
 
-    uapi: str
+    uapi: ClassVar[str]
 
 
 class Sock(Context):

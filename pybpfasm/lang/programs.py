@@ -1,6 +1,7 @@
 """Decorators that make a function a program, or a part of one."""
 
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum, unique
 from typing import Any, Generic, TypeVar
 
 from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps, Sockopt
@@ -13,14 +14,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+@unique
+class Calling(Enum):
+    """What a program's parameters are."""
+
+    CONTEXT = "its context"
+    RECORD = "its context, a struct that the program declares"
+    REGISTERS = "a function's arguments, in registers"
+    RAW = "a tracepoint's arguments"
+    TYPED = "a function's arguments, of whose types the verifier knows"
+
+
 @frozen
 class ProgramKind:
-    """A hook: what the kernel calls it, what it hands over, and what a program there may return."""
+    """A hook: what the kernel calls it, what it hands over, and what a program there may return.
+
+    `section` is where an object file would have it, and says where it is attached; `flags` are those of loading.
+    """
 
     program_type: ProgramType
     attach_type: AttachType
     context: type[Context]
     returns: range
+    calling: Calling = Calling.CONTEXT
+    section: str = ""
+    flags: int = 0
+
+    @property
+    def attach_to(self) -> str | None:
+        """What is named as the place to attach to, if any is."""
+        return self.section.partition("/")[2] or None
 
 
 CONNECT4 = ProgramKind(ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT, SockAddr, range(2))
@@ -37,7 +60,7 @@ class Program(Generic[C]):
     """A function that is to be compiled for a hook; `compile_program` makes a spec of it."""
 
     kind: ProgramKind
-    function: Callable[[C], int]
+    function: Callable[..., int]
 
     @property
     def name(self) -> str:

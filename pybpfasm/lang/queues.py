@@ -4,6 +4,7 @@ import builtins
 from typing import Any, TypeVar
 
 from pybpfasm.errors import BpfError
+from pybpfasm.lang.buffers import Data
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.maps import BPF_ANY, MapDeclaration, V, method, only_in_program
 from pybpfasm.lang.types import Record, u32
@@ -125,8 +126,8 @@ class RingBuf(_Untyped):
         only_in_program("discard")
 
     @method(Helper.RINGBUF_OUTPUT, "map", "data", "size", "flags", gives="signed")
-    def output(self, data: Record, flags: int = 0) -> int:
-        """Copy a struct into the buffer: 0, or -EAGAIN if there is no room."""
+    def output(self, data: Data, flags: int = 0) -> int:
+        """Copy a struct, or other bytes, into the buffer: 0, or -EAGAIN if there is no room."""
         only_in_program("output")
 
     def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
@@ -147,8 +148,8 @@ class PerfEventArray(_Untyped):
         super().__init__(max_entries=max_entries, flags=flags, name=name)
 
     @method(Helper.PERF_EVENT_OUTPUT, "ctx", "map", "flags", "data", "size", gives="signed")
-    def output(self, ctx: Context, data: Record, flags: int = BPF_F_CURRENT_CPU) -> int:
-        """Copy a struct into this CPU's buffer: 0, or a negative errno."""
+    def output(self, ctx: Context, data: Data, flags: int = BPF_F_CURRENT_CPU) -> int:
+        """Copy a struct, or other bytes, into this CPU's buffer: 0, or a negative errno."""
         only_in_program("output")
 
 

@@ -304,7 +304,7 @@ def _declared(cls: type[Record]) -> list[Declared]:
     """The fields of a class, in their order."""
     found: list[Declared] = []
     for name, annotation in get_type_hints(cls, include_extras=True).items():
-        if name == "__layout__":
+        if get_origin(annotation) is ClassVar:
             continue
         try:
             type_ = value_type(annotation)

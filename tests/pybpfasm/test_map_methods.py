@@ -114,7 +114,8 @@ RULES = [
     ("queue.pop(v)", "queue.pop(v) | v", "Stat is wanted here, this is Data"),
     ("queue.delete(5)", "queue.delete(5) | queue.delete", "Queue has no attribute `delete`"),
     ("perf.output(v, v)", "perf.output(v, v) | v, v", "this is Data where Context is wanted"),
-    ("events.output(5)", "events.output(5) | 5", "a struct is wanted here, this is int"),
+    ("events.output(5)", "events.output(5) | 5", "a struct, an array, text or a number in network order is wanted here, this is int"),
+    (RESERVED + "programs.tail_call(ctx, 1)\nevents.submit(e)", "programs.tail_call(ctx, 1) | programs", "what was reserved in line 55 is lost if another program takes over"),
     ("programs.tail_call(ctx)", "programs.tail_call(ctx) | programs", "tail_call(): missing a required argument: 'index'"),
     ("x = routes.lookup(1)", "x = routes.lookup(1) | 1", "Prefix is wanted here, this is int"),
 ]  # fmt: skip

@@ -22,7 +22,7 @@ class Access:
     def load(self, node: ast.AST, base: Base, offset: int, size: int, type_: Type = SCALAR) -> IrValue:
         """`size` bytes at an address."""
         target = self._lowering.value(type_)
-        narrow = not isinstance(base, IrValue) or base.type.kind is not Kind.CONTEXT
+        narrow = not isinstance(base, IrValue) or base.type.kind not in (Kind.CONTEXT, Kind.KERNEL)
         self._lowering.emit(Load(target, base, offset, size, self._lowering.location(node), narrow=narrow))
         return target
 
@@ -99,10 +99,10 @@ class Access:
 def widest(place: Place, size: int, at: int = 0) -> int:
     """How many of `size` bytes can be accessed at once, `at` bytes into the place.
 
-    On the stack an access is aligned to its size, elsewhere no machine that we run on asks for it.
+    On the stack and in a context an access is aligned to its size, elsewhere no machine that we run on asks for it.
     """
     width = next(each for each in (8, 4, 2, 1) if each <= size)
-    if not on_stack(place.base):
+    if not _aligned_only(place.base):
         return width
     start = place.offset + at + (place.base.offset if isinstance(place.base, StackAddress) else 0)
     while width > place.alignment or start % width:
@@ -113,6 +113,11 @@ def widest(place: Place, size: int, at: int = 0) -> int:
 def on_stack(base: Base) -> bool:
     """Whether an address is one of the stack."""
     return isinstance(base, StackAddress) or (isinstance(base, IrValue) and base.type.kind is Kind.STACK)
+
+
+def _aligned_only(base: Base) -> bool:
+    """Whether the verifier refuses an access that is not aligned to its size: on the stack, and in a context."""
+    return on_stack(base) or (isinstance(base, IrValue) and base.type.kind is Kind.CONTEXT)
 
 
 def _alike(one: Place, other: Place, at: int) -> int:

@@ -13,6 +13,8 @@ from pybpfasm.compiler.frontend.values import (
     UNSIGNED,
     BoolType,
     Constant,
+    KernelPlace,
+    KernelType,
     Place,
     Pointer,
     PointerTarget,
@@ -21,7 +23,9 @@ from pybpfasm.compiler.frontend.values import (
     describe,
     target_name,
 )
+from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.types import IntType, NetworkType, StructType, be16, be32, be64, is_record, value_type
 from pybpfasm.records import frozen
 
@@ -62,6 +66,8 @@ class Expected:
 
     def accept(self, lowering: "Lowering", node: ast.AST, value: Value) -> Value:
         """The value, if it fits, as what is declared; a compile error at `node` if it does not fit."""
+        if isinstance(value, KernelPlace):
+            value = lowering.kernel.pointer(node, value)
         if not self._fits(lowering, value):
             lowering.fail(node, self._mismatch(value))
         if isinstance(self.scalar, IntType):
@@ -88,6 +94,8 @@ class Expected:
         match value:
             case Constant(value=None):
                 return self.target is not None and self.nullable
+            case Pointer(kind=Kind.CONTEXT) if self.target is Context:
+                return True
             case Pointer(target=target, nullable=nullable):
                 return self.target is not None and _points_to(target, self.target) and (self.nullable or not nullable)
             case Place(type=StructType() as layout):
@@ -169,10 +177,12 @@ def _optional(annotation: Any) -> Expected:
 
 
 def _pointer_target(annotation: Any) -> PointerTarget | None:
-    if isinstance(annotation, type) and issubclass(annotation, Context):
-        return annotation
     if is_record(annotation):
         return annotation.__layout__  # type: ignore[no-any-return]  # what records have
+    if isinstance(annotation, type) and issubclass(annotation, Context):
+        return annotation
+    if isinstance(annotation, type) and issubclass(annotation, KernelStruct):
+        return KernelType(annotation)
     return None
 
 

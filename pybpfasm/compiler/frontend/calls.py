@@ -94,6 +94,8 @@ class Calls:
                 return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
+            case BoundMethod(owner=Pointer() as pointer, name=name) if _of_registers(pointer):
+                return self._lowering.arguments.method(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
                 return self._lowering.packets.call(node, pointer, name)
             case Constant(value=type() as struct) if is_record(struct):
@@ -116,6 +118,8 @@ class Calls:
                 return self._lowering.atomics.call(node, function)
             case Constant(value=function) if function is printk:
                 return self._lowering.printing.call(node)
+            case Constant(value=function) if (rule := self._lowering.intrinsics.rule(function)) is not None:
+                return rule(node)
             case Constant(value=function) if function is lang.ip4:
                 return self._address_constant(node)
             case _:
@@ -320,6 +324,11 @@ class Calls:
             return expected(annotation)
         except AnnotationError as error:
             self._lowering.fail(node, str(error))
+
+
+def _of_registers(pointer: Pointer) -> bool:
+    """Whether a method is one of registers. What compiles it is imported by programs that use it only."""
+    return getattr(pointer.target, "uapi", "") == "bpf_user_pt_regs_t"
 
 
 def _marked(function: Any, mark: str) -> bool:

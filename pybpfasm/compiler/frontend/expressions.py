@@ -18,6 +18,8 @@ from pybpfasm.compiler.frontend.values import (
     UNSIGNED,
     BoundMethod,
     Constant,
+    KernelPlace,
+    KernelType,
     Listed,
     Place,
     Pointer,
@@ -222,6 +224,8 @@ class Expressions:
                 return BoundMethod(owner, node.attr)
             case Pointer(target=type()):
                 return self._lowering.memory.read_context(node, owner)
+            case Pointer(target=KernelType()) | KernelPlace():
+                return self._lowering.kernel.field(node, owner)
             case Place() if text_method(owner, node.attr):
                 return BoundMethod(owner, node.attr)
             case Pointer() | Place() if not is_text(owner):

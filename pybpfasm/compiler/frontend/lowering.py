@@ -7,6 +7,7 @@ Where paths meet, a name that has another value on each becomes a parameter of t
 
 import ast
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pybpfasm.compiler.frontend.access import Access
@@ -18,6 +19,7 @@ from pybpfasm.compiler.frontend.diagnostics import CompileError, Findings, Silen
 from pybpfasm.compiler.frontend.elements import Indexing
 from pybpfasm.compiler.frontend.expressions import Expressions
 from pybpfasm.compiler.frontend.functions import Functions
+from pybpfasm.compiler.frontend.intrinsics import Intrinsics
 from pybpfasm.compiler.frontend.loops import Loops
 from pybpfasm.compiler.frontend.map_methods import MapMethods
 from pybpfasm.compiler.frontend.matching import Matching
@@ -55,7 +57,12 @@ from pybpfasm.lang.programs import Program, ProgramKind
 from pybpfasm.records import define, field, frozen
 
 if TYPE_CHECKING:
+    from pybpfasm.btf import Btf
     from pybpfasm.compiler.frontend.annotations import Expected
+    from pybpfasm.compiler.frontend.arguments import Arguments
+    from pybpfasm.compiler.frontend.checksums import Checksums
+    from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
+    from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
 
 
@@ -85,8 +92,15 @@ class Loop:
 class Lowering:
     """Builds the operations of one program."""
 
-    def __init__(self, constants: Mapping[str, Any], target: Target, sections: Sections) -> None:
+    def __init__(
+        self,
+        constants: Mapping[str, Any],
+        target: Target,
+        sections: Sections,
+        kernel_types: "Btf | None" = None,
+    ) -> None:
         self.target = target
+        self._kernel_types = kernel_types
         self.variables = Variables(self, sections)
         self.printing = Printing(self)
         self.packets = Packets(self)
@@ -109,10 +123,42 @@ class Lowering:
         self.indexing = Indexing(self)
         self.text = Text(self)
         self.statements = Statements(self)
+        self.intrinsics = Intrinsics(self)
         self.frames: list[Frame] = []
         self.kind: ProgramKind
         self.function: Function
         self.block: Block
+
+    # What only some programs need is imported when one of them is compiled.
+
+    @cached_property
+    def arguments(self) -> "Arguments":
+        """What programs that trace are handed."""
+        from pybpfasm.compiler.frontend.arguments import Arguments
+
+        return Arguments(self)
+
+    @cached_property
+    def kernel(self) -> "KernelStructs":
+        """Structs of the kernel."""
+        from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
+        from pybpfasm.compiler.kernel_types import kernel_types
+
+        return KernelStructs(self, kernel_types(self._kernel_types))
+
+    @cached_property
+    def probing(self) -> "Probing":
+        """Copies of memory."""
+        from pybpfasm.compiler.frontend.probing import Probing
+
+        return Probing(self)
+
+    @cached_property
+    def checksums(self) -> "Checksums":
+        """Checksums of packets."""
+        from pybpfasm.compiler.frontend.checksums import Checksums
+
+        return Checksums(self)
 
     @property
     def frame(self) -> Frame:

@@ -11,7 +11,17 @@ from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.lang.maps import MapDeclaration, Method
 from pybpfasm.lang.queues import RingBuf
-from pybpfasm.lang.types import StructType, btf_type, value_type
+from pybpfasm.lang.types import (
+    ArrayType,
+    NetworkType,
+    StructType,
+    TextType,
+    be16,
+    be32,
+    be64,
+    btf_type,
+    value_type,
+)
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -63,14 +73,25 @@ class MapMethods:
         operand = self._lowering.memory.fitting(node, value, type_, f"the map's {what}")
         return self._lowering.memory.spill(node, operand, btf_type(type_).size)
 
-    def struct(self, node: ast.expr) -> tuple[Base, StructType]:
-        """Where a struct lies, whichever it is."""
-        value = self._lowering.expressions.value(node)
+    def data(self, node: ast.expr) -> tuple[Base, int]:
+        """Where bytes lie that a helper reads, and how many: a struct, an array, text, a number in network order."""
+        lowering = self._lowering
+        value = lowering.expressions.value(node)
         match value:
             case Place(type=StructType() as layout) | Pointer(target=StructType() as layout):
-                return self._in_place(node, value, layout), layout
+                return self._in_place(node, value, layout), layout.size
+            case Place(type=ArrayType() | TextType() as type_):
+                return lowering.memory.address(value, node), type_.size
+            case Constant(value=bytes() as text) if text:
+                return lowering.variables.text(text), len(text)
+            case Scalar(type=NetworkType() as type_, operand=operand):
+                return lowering.memory.spill(node, operand, type_.size), type_.size
+            case Constant(value=be16() | be32() | be64() as number):
+                size = len(number.packed)
+                return lowering.memory.spill(node, int.from_bytes(number.packed, "little"), size), size
             case _:
-                self._lowering.fail(node, f"a struct is wanted here, this is {describe(value)}")
+                reason = "a struct, an array, text or a number in network order is wanted here"
+                lowering.fail(node, f"{reason}, this is {describe(value)}")
 
     def _in_place(self, node: ast.expr, value: Value, layout: StructType) -> Base:
         match value:
@@ -91,7 +112,7 @@ class MapMethods:
             case "into":
                 return self._into(node, declaration)
             case "data":
-                return self.struct(node)
+                return self.data(node)
             case "ctx" | "sock":
                 return calls.plain_argument(node, expected(calls.hints(node, function)[name]))
             case _:
@@ -107,8 +128,7 @@ class MapMethods:
         if argument == "map":
             return address
         if argument == "size":
-            layout: StructType = by_name["data"][1]
-            return layout.size
+            return int(by_name["data"][1])
         if argument not in by_name:
             return _default(function, argument)
         found = by_name[argument]

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
 
+# tp_prog_is_valid_access of kernel/trace/bpf_trace.c: there lies an address, of registers.
+_HIDDEN_BYTES = 8
+
+
 class Memory:
     """Everything about places."""
 
@@ -55,7 +59,7 @@ class Memory:
         """The place of a struct's field."""
         match owner:
             case Pointer(nullable=True):
-                self._untested(node)
+                self.untested(node)
             case Pointer() if owner.is_struct:
                 whole = self.behind(owner)
             case Place(type=StructType()):
@@ -68,7 +72,7 @@ class Memory:
         assert isinstance(layout, StructType)  # noqa: S101 - as the cases say
         field = layout.field(node.attr)
         if field is None:
-            self._unknown(node, layout.name, [field.name for field in layout.fields])
+            self.unknown(node, layout.name, [field.name for field in layout.fields])
         return inside(whole, field)
 
     def behind(self, pointer: Pointer) -> Place:
@@ -80,13 +84,13 @@ class Memory:
     def context_field(self, node: ast.Attribute, pointer: Pointer, *, write: bool = False) -> tuple[ContextField, Any]:
         """A context's field: where it lies, and its annotation."""
         if pointer.nullable:
-            self._untested(node)
+            self.untested(node)
         context = pointer.target
         assert isinstance(context, type)  # noqa: S101 - callers ask for contexts only
         field = getattr(context, node.attr, None)
         if not isinstance(field, ContextField):
             known = [name for name in dir(context) if isinstance(getattr(context, name), ContextField)]
-            self._unknown(node, context.__name__, known)
+            self.unknown(node, context.__name__, known)
         if write and not field.writable:
             writable = [name for name in dir(context) if getattr(getattr(context, name), "writable", False)]
             listed = f"; these can be: {', '.join(writable)}" if writable else ""
@@ -152,6 +156,8 @@ class Memory:
         type_ = place.type
         if isinstance(type_, StructType | ArrayType | TextType):
             return place
+        if place.offset < _HIDDEN_BYTES and isinstance(place.base, IrValue) and place.base.type.kind is Kind.CONTEXT:
+            self._lowering.fail(node, "the kernel does not show what all records of tracepoints begin with")
         loaded = self._lowering.access.read(node, place)
         if place.bits is None:
             return self.number(loaded, type_, node)
@@ -231,7 +237,7 @@ class Memory:
             if keyword.arg is None:
                 self._lowering.fail(keyword.value, "`**` is not supported: name the fields")
             if layout.field(keyword.arg) is None:
-                self._unknown(keyword, layout.name, [field.name for field in layout.fields], keyword.arg)
+                self.unknown(keyword, layout.name, [field.name for field in layout.fields], keyword.arg)
             given[keyword.arg] = keyword.value
         if layout.union:
             if len(given) != 1:
@@ -359,13 +365,15 @@ class Memory:
             loaded = extended
         return Scalar(loaded, SIGNED if type_.signed else UNSIGNED, limit)
 
-    def _untested(self, node: ast.Attribute) -> NoReturn:
+    def untested(self, node: ast.Attribute) -> NoReturn:
+        """Refuse the use of what may be None."""
         test = f"`if {ast.unparse(node.value)} is None`"
         error = CompileError(self._lowering.location(node.value), f"this may be None: test it first, {test}")
         error.untested = node.value.id if isinstance(node.value, ast.Name) else None
         raise error
 
-    def _unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
+    def unknown(self, node: ast.AST, owner: str, known: list[str], name: str = "") -> NoReturn:
+        """Refuse a field that there is not."""
         import difflib  # slow to import, and seldom wanted
 
         wanted = name or str(getattr(node, "attr", ""))

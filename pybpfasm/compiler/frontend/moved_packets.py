@@ -17,7 +17,8 @@ from pybpfasm.ir.operations import Call, Goto, Load, Operation, Store, Value, re
 from pybpfasm.ir.types import Kind
 from pybpfasm.uapi import Helper
 
-# bpf_helper_changes_pkt_data of net/core/filter.c.
+# bpf_helper_changes_pkt_data of net/core/filter.c. A program that is called may move the data, too (Linux 6.13,
+# 1a4607ffba35).
 _MOVING = frozenset(
     (
         Helper.CLONE_REDIRECT,
@@ -44,7 +45,7 @@ _MOVING = frozenset(
         Helper.XDP_ADJUST_META,
         Helper.XDP_ADJUST_TAIL,
     )
-) - {Helper.TAIL_CALL}
+)
 
 _PACKET = (Kind.PACKET, Kind.PACKET_META)
 

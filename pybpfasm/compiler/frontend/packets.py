@@ -40,14 +40,20 @@ class Packets:
         self._lowering = lowering
 
     def call(self, node: ast.Call, pointer: Pointer, name: str) -> Value:
-        """The result of `packet`, `load` or `store`."""
+        """The result of `packet`, `load`, `store`, or of what mends a checksum."""
         context = pointer.target
         assert isinstance(context, type)  # noqa: S101 - methods are those of contexts
         made: Any = object.__new__(context)
         bound = self._lowering.calls.bind(node, made, method=name)
-        if name == "packet":
-            return self._packet(node, pointer, bound)
-        return self._load(node, pointer, bound) if name == "load" else self._store(node, pointer, bound)
+        match name:
+            case "packet":
+                return self._packet(node, pointer, bound)
+            case "load":
+                return self._load(node, pointer, bound)
+            case "store":
+                return self._store(node, pointer, bound)
+            case _:
+                return self._lowering.checksums.replace(node, pointer, name, bound)
 
     def bounded(
         self, node: ast.AST, base: Number, places: tuple[int, int, int], layout: StructType, offset: int | Scalar = 0
@@ -107,21 +113,26 @@ class Packets:
         return self._arithmetic(node, Alu.AND, offset.operand, mask, SCALAR)
 
     def _load(self, node: ast.Call, pointer: Pointer, bound: dict[str, ast.expr]) -> Pointer:
-        """bpf_skb_load_bytes into the stack."""
+        """bpf_skb_load_bytes, bpf_xdp_load_bytes into the stack."""
         lowering, location = self._lowering, self._lowering.location(node)
         layout = self._layout(bound["as_type"])
         offset = lowering.expressions.operand(bound["offset"], lowering.expressions.number(bound["offset"]))
         slot = lowering.slot(layout.size, layout.name)
         answer = lowering.value()
         arguments = (pointer.operand, offset, StackAddress(slot), layout.size)
-        lowering.emit(Call(answer, Helper.SKB_LOAD_BYTES, arguments, location))
+        lowering.emit(Call(answer, self._context(node, pointer).load_helper, arguments, location))
+        return self.copied(node, answer, StackAddress(slot), layout)
+
+    def copied(self, node: ast.AST, answer: IrValue, slot: StackAddress, layout: StructType) -> Pointer:
+        """A pointer to what a helper has copied to the stack; None if its answer is not 0."""
+        lowering = self._lowering
         failed, loaded, done = lowering.junction(), lowering.junction(), lowering.junction()
         lowering.branch(node, Jump.JNE, answer, 0, failed, loaded)
         lowering.enter(failed)
         lowering.goto(done, node, {RESULT: Pointer(0, layout, nullable=True, kind=Kind.STACK)})
         lowering.enter(loaded)
         address = lowering.value(Type(Kind.STACK))
-        lowering.emit(Copy(address, StackAddress(slot), location))
+        lowering.emit(Copy(address, slot, lowering.location(node)))
         lowering.goto(done, node, {RESULT: Pointer(address, layout, nullable=True, kind=Kind.STACK)})
         lowering.enter(done)
         result = lowering.take(RESULT)
@@ -129,18 +140,28 @@ class Packets:
         return result
 
     def _store(self, node: ast.Call, pointer: Pointer, bound: dict[str, ast.expr]) -> Scalar:
-        """bpf_skb_store_bytes."""
+        """bpf_skb_store_bytes, bpf_xdp_store_bytes."""
         lowering = self._lowering
+        context = self._context(node, pointer)
         expressions = lowering.expressions
         offset = expressions.operand(bound["offset"], expressions.number(bound["offset"]))
-        address, layout = lowering.maps.struct(bound["data"])
-        flags: Number = 0
+        address, size = lowering.maps.data(bound["data"])
+        flags: tuple[Number, ...] = (0,) if context.store_helper is Helper.SKB_STORE_BYTES else ()
         if "flags" in bound:
-            flags = expressions.operand(bound["flags"], expressions.number(bound["flags"]))
+            flags = (expressions.operand(bound["flags"], expressions.number(bound["flags"])),)
         result = lowering.value()
-        arguments = (pointer.operand, offset, address, layout.size, flags)
-        lowering.emit(Call(result, Helper.SKB_STORE_BYTES, arguments, lowering.location(node)))
+        arguments = (pointer.operand, offset, address, size, *flags)
+        lowering.emit(Call(result, context.store_helper, arguments, lowering.location(node)))
         return Scalar(result, SIGNED)
+
+    def _context(self, node: ast.AST, pointer: Pointer) -> type[PacketContext]:
+        """The context, whose helpers the target has."""
+        context, target = pointer.target, self._lowering.target
+        assert isinstance(context, type) and issubclass(context, PacketContext)  # noqa: S101, PT018 - as the method
+        if context.load_helper is Helper.XDP_LOAD_BYTES and not target.xdp_bytes:
+            reason = f"XDP programs copy from and to packets since Linux 5.18, this is compiled for {target.name}"
+            self._lowering.fail(node, f"{reason}: use packet(…)")
+        return context
 
     def _layout(self, node: ast.expr) -> StructType:
         struct = self._lowering.expressions.constant(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Pointer, Scalar, Value
+from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, KernelType, Pointer, Scalar, Value
 from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import Branch, Goto, MayGoto, Number
 from pybpfasm.ir.operations import Value as IrValue
@@ -154,7 +154,9 @@ def _kind(one: Pointer, other: Pointer) -> Kind:
     """What two addresses are in common; None is an address of any kind."""
     if one.operand == 0 or other.operand == 0:
         return other.kind if one.operand == 0 else one.kind
-    return one.kind if one.kind is other.kind else Kind.MEMORY
+    if one.kind is other.kind:
+        return one.kind
+    return Kind.UNTRUSTED if isinstance(one.target, KernelType) else Kind.MEMORY
 
 
 def is_none(value: Value) -> bool:

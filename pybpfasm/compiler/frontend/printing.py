@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pybpfasm.compiler.frontend.text import is_text
-from pybpfasm.compiler.frontend.values import Constant, Place, Value, describe
+from pybpfasm.compiler.frontend.values import SIGNED, Constant, Place, Scalar, Value, describe
 from pybpfasm.ir.operations import Argument, Call, StackAddress
 from pybpfasm.lang.types import IntType
 from pybpfasm.uapi import Helper
@@ -33,16 +33,36 @@ class Printing:
         lowering = self._lowering
         if node.keywords or not node.args:
             lowering.fail(node, "printk() takes a format and what goes into it, without names")
-        written = lowering.expressions.constant(node.args[0])
-        if not isinstance(written, str):
-            lowering.fail(node.args[0], f"a constant format is wanted, this is {describe(Constant(written))}")
-        letters, text = self._translated(node.args[0], written)
-        if len(letters) != len(node.args) - 1:
-            lowering.fail(node, f"the format takes {len(letters)} arguments, here are {len(node.args) - 1}")
-        arguments = [self._argument(*each) for each in zip(letters, node.args[1:], strict=True)]
-        data = text.encode() + b"\0"
-        self._print(node, data, arguments)
+        self._print(node, *self._formatted(node, node.args))
         return Constant(None)
+
+    def _formatted(self, node: ast.Call, given: list[ast.expr]) -> tuple[bytes, list[Argument]]:
+        """The format, as the kernel wants it, and what goes into it."""
+        lowering = self._lowering
+        written = lowering.expressions.constant(given[0])
+        if not isinstance(written, str):
+            lowering.fail(given[0], f"a constant format is wanted, this is {describe(Constant(written))}")
+        letters, text = self._translated(given[0], written)
+        if len(letters) != len(given) - 1:
+            lowering.fail(node, f"the format takes {len(letters)} arguments, here are {len(given) - 1}")
+        arguments = [self._argument(*each) for each in zip(letters, given[1:], strict=True)]
+        if len(arguments) > _MOST:
+            lowering.fail(node, f"at most {_MOST} arguments are printed")
+        return text.encode() + b"\0", arguments
+
+    def to_reader(self, node: ast.Call) -> Value:
+        """The result of `seq_printf`, whose first argument is the reader's file."""
+        lowering = self._lowering
+        if node.keywords or len(node.args) < 2:
+            lowering.fail(node, "seq_printf() takes meta.seq, a format and what goes into it, without names")
+        data, arguments = self._formatted(node, node.args[1:])
+        file = lowering.kernel.address_operand(node.args[0])
+        text, size = lowering.variables.text(data), 8 * len(arguments)
+        values: Argument = self._gathered(node, arguments) if arguments else 0
+        result = lowering.value()
+        call = Call(result, Helper.SEQ_PRINTF, (file, text, len(data), values, size), lowering.location(node))
+        lowering.emit(call)
+        return Scalar(result, SIGNED)
 
     def _translated(self, node: ast.expr, written: str) -> tuple[list[str], str]:
         """The letter of each conversion, and the format as the kernel wants it."""
@@ -81,10 +101,13 @@ class Printing:
         if not lowering.target.trace_vprintk:
             reason = f"printk() of more than {_FEW} arguments needs Linux 5.16"
             lowering.fail(node, f"{reason}, this is compiled for {lowering.target.name}: print two lines")
-        if len(arguments) > _MOST:
-            lowering.fail(node, f"printk() takes at most {_MOST} arguments")
+        values = self._gathered(node, arguments)
+        lowering.emit(Call(None, Helper.TRACE_VPRINTK, (text, len(data), values, 8 * len(arguments)), location))
+
+    def _gathered(self, node: ast.Call, arguments: list[Argument]) -> StackAddress:
+        """The arguments in a row on the stack."""
+        lowering = self._lowering
         slot = lowering.slot(8 * len(arguments))
         for index, argument in enumerate(arguments):
             lowering.access.store(node, StackAddress(slot), 8 * index, 8, lowering.in_register(node, argument))
-        call = Call(None, Helper.TRACE_VPRINTK, (text, len(data), StackAddress(slot), 8 * len(arguments)), location)
-        lowering.emit(call)
+        return StackAddress(slot)

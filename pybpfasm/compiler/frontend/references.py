@@ -100,6 +100,8 @@ class _Following:
                     _acquire(operation, state)
                 case Call(helper=helper) if helper in _RELEASE:
                     _release(operation, state)
+                case Call(helper=Helper.TAIL_CALL):
+                    _check_tail_call(operation, state)
                 case Copy(source=Value() as source) | Binary(left=Value() as source):
                     _check_use(operation, state)
                     _derive(source, operation, state)
@@ -155,6 +157,15 @@ def _check_use(operation: Operation, state: State) -> None:
                 verb = _ACQUIRE[call.helper].verb
                 reason = f"this was {verb} in line {call.location.line} and has been given back: it cannot be used"
                 raise CompileError(operation.location, reason)
+
+
+def _check_tail_call(operation: Call, state: State) -> None:
+    _check_use(operation, state)
+    for call, held in state.items():
+        if held.open:
+            loan = _ACQUIRE[call.helper]
+            reason = f"what was {loan.verb} in line {call.location.line} is lost if another program takes over"
+            raise CompileError(operation.location, f"{reason}: {loan.how} before")
 
 
 def _check_return(operation: Return, state: State) -> None:

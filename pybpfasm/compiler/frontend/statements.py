@@ -12,6 +12,8 @@ from pybpfasm.compiler.frontend.returns import FromProgram
 from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     Constant,
+    KernelPlace,
+    KernelType,
     Place,
     Pointer,
     Scalar,
@@ -21,6 +23,7 @@ from pybpfasm.compiler.frontend.values import (
     target_name,
 )
 from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.lang.programs import Calling
 from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
@@ -51,28 +54,38 @@ class Statements:
         self._lowering = lowering
 
     def program(self, source: Source, context: Pointer) -> None:
-        """A program's function: one parameter, its context, and a number as result."""
+        """A program's function: its context, or what a function was called with, and a number as result."""
         from pybpfasm.compiler.frontend.lowering import Frame
 
         frame = Frame(source, FromProgram(self._lowering), {})
         self._lowering.frames.append(frame)
         self._lowering.names.visit(source.function)
-        self.check_parameters(source, plain=True)
-        parameters = source.tree.args.args
-        wanted = target_name(context.target)
+        calling = self._lowering.kind.calling
+        by_position = calling in (Calling.REGISTERS, Calling.RAW, Calling.TYPED)
+        self.check_parameters(source, plain=True, by_name=by_position)
         hints = self._hints(source)
-        if len(parameters) != 1 or hints.get(parameters[0].arg) is not context.target or hints.get("return") is not int:
-            self._lowering.fail(source.tree, f"this program is declared `def {source.tree.name}(ctx: {wanted}) -> int`")
-        frame.names = {parameters[0].arg: context}
+        if calling is Calling.CONTEXT:
+            frame.names = self._context(source, hints, context)
+        else:
+            frame.names = self._lowering.arguments.names(source, hints, context)
+            frame.assigned |= {name for name, value in frame.names.items() if isinstance(value, Scalar)}
         self.function(source)
 
-    def check_parameters(self, source: Source, *, plain: bool = False) -> None:
+    def _context(self, source: Source, hints: dict[str, Any], context: Pointer) -> Names:
+        parameters = source.tree.args.args
+        wanted = target_name(context.target)
+        if len(parameters) != 1 or hints.get(parameters[0].arg) is not context.target or hints.get("return") is not int:
+            self._lowering.fail(source.tree, f"this program is declared `def {source.tree.name}(ctx: {wanted}) -> int`")
+        return {parameters[0].arg: context}
+
+    def check_parameters(self, source: Source, *, plain: bool = False, by_name: bool = False) -> None:
         """Refuse `*` and `**`; of what the kernel calls all that is not plain."""
         arguments = source.tree.args
         if arguments.vararg or arguments.kwarg:
             reason = "a function of a BPF program has plain parameters: `*` and `**` are not supported"
             raise CompileError(source.location(source.tree), reason)
-        if plain and (arguments.kwonlyargs or arguments.posonlyargs or arguments.defaults):
+        named = arguments.kwonlyargs if not by_name else arguments.kw_defaults and any(arguments.kw_defaults)
+        if plain and (named or arguments.posonlyargs or arguments.defaults):
             reason = "a function of a BPF program has plain parameters only where the kernel calls it: no defaults"
             raise CompileError(source.location(source.tree), reason)
         if plain and getattr(source.tree, "type_params", []):
@@ -228,6 +241,9 @@ class Statements:
         if isinstance(owner, Pointer) and isinstance(owner.target, type):
             self._lowering.memory.write_context(target, owner, value_node, value)
             return
+        if isinstance(owner, KernelPlace) or (isinstance(owner, Pointer) and isinstance(owner.target, KernelType)):
+            self._lowering.kernel.write(target, owner, value_node, value)
+            return
         place = self._lowering.memory.field(target, owner)
         self._lowering.variables.check_writable(target, place)
         name = ast.unparse(target) if isinstance(owner, Constant) else f"{describe(owner)}.{target.attr}"
@@ -266,6 +282,8 @@ class Statements:
             value = declared.accept(lowering, node, value)
         if isinstance(value, Place):
             value = lowering.memory.naming(node, value)
+        if isinstance(value, KernelPlace):
+            value = lowering.kernel.pointer(node, value)
         known = names.get(target.id)
         if isinstance(known, Unknown) and known.silent:
             known = None

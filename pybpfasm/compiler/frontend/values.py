@@ -5,6 +5,7 @@ from typing import Any
 from pybpfasm.ir.operations import Base, Number
 from pybpfasm.ir.types import Kind
 from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.types import IntType, NetworkType, StructType, ValueType, be16, be32, be64
 from pybpfasm.records import field, frozen
 
@@ -24,7 +25,21 @@ class BoolType:
 BOOL = BoolType()
 
 ScalarType = IntType | NetworkType | BoolType
-PointerTarget = StructType | type[Context]
+
+
+@frozen
+class KernelType:
+    """A struct of the kernel, as the program declares it."""
+
+    declared: type[KernelStruct]
+
+    @property
+    def name(self) -> str:
+        """What the kernel calls it."""
+        return self.declared.kernel_name
+
+
+PointerTarget = StructType | type[Context] | KernelType
 
 
 @frozen
@@ -60,6 +75,15 @@ class Pointer:
     def is_struct(self) -> bool:
         """Whether it points to a struct, and not to a context."""
         return isinstance(self.target, StructType)
+
+
+@frozen
+class KernelPlace:
+    """A struct that lies in another one of the kernel's, `offset` bytes behind a pointer."""
+
+    pointer: Pointer
+    offset: int
+    target: KernelType
 
 
 @frozen
@@ -113,12 +137,12 @@ class BoundMethod:
     name: str
 
 
-Value = Constant | Scalar | Pointer | Place | Listed | Elements | BoundMethod
+Value = Constant | Scalar | Pointer | Place | KernelPlace | Listed | Elements | BoundMethod
 
 
 def target_name(target: PointerTarget) -> str:
     """A pointer's target as messages name it."""
-    return target.name if isinstance(target, StructType) else target.__name__
+    return target.__name__ if isinstance(target, type) else target.name
 
 
 def describe(value: Value) -> str:
@@ -142,6 +166,8 @@ def describe(value: Value) -> str:
             return f"{target_name(target)} | None" if nullable else target_name(target)
         case Place(type=type_):
             return str(type_)
+        case KernelPlace(target=target):
+            return target_name(target)
         case Elements() | Listed():
             return "an array"
         case BoundMethod(name=name):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pybpfasm.compiler.frontend.sections import READ_ONLY, Sections
 from pybpfasm.compiler.frontend.values import Place
 from pybpfasm.ir.operations import MapValueAddress
+from pybpfasm.ir.operations import Value as IrValue
+from pybpfasm.ir.types import Kind
 from pybpfasm.lang.globals import Global, ReadOnly, Variable
 from pybpfasm.lang.types import LayoutError
 from pybpfasm.spec import MapSpec
@@ -48,6 +50,8 @@ class Variables:
 
     def check_writable(self, node: ast.AST, place: Place) -> None:
         """Refuse to assign what is read-only."""
+        if isinstance(place.base, IrValue) and place.base.type.kind in (Kind.CONTEXT, Kind.KERNEL):
+            self._lowering.fail(node, "the kernel's memory cannot be assigned")
         if isinstance(place.base, MapValueAddress) and place.base.map.name == READ_ONLY:
             self._lowering.fail(node, "this is read-only: make it a Global, so that it can be assigned")
 
