@@ -83,7 +83,7 @@ def test_an_object_is_written_and_loads(
     spec = read_elf((tmp_path / "two.o").read_bytes())
     assert (sorted(spec.programs), sorted(spec.maps)) == (["drop", "on"], ["stats"])
     with Collection.load(spec) as loaded:
-        assert loaded.programs["drop"].run(bytes(64)).ret == 1
+        assert loaded.programs["drop"].run(bytes(64)).retval == 1
         assert int.from_bytes(loaded.maps["stats"].lookup(bytes(4)) or b"", "little") == 1
 
 
