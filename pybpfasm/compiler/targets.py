@@ -15,6 +15,8 @@ _FEATURES = {
     "trace_vprintk": "helper bpf_loop in cgroup_sock_addr programs",
     "bpf_loop": "helper bpf_loop in cgroup_sock_addr programs",
     "xdp_bytes": "helper bpf_loop in cgroup_sock_addr programs",
+    # Measured by a function that came with 6.2.
+    "kfuncs": "kernel functions that any program can call",
     "may_goto": "may_goto",
     "load_acquire": "store-release",
 }

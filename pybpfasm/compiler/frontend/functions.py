@@ -94,6 +94,7 @@ class FromFunction:
                 lowering.fail(value, reason)
             self._agree(value, found)
             operand = lowering.expressions.operand(value, found)
+        lowering.clean_up(node)
         lowering.emit(Return(operand, lowering.location(node)))
         lowering.frame.names = None
 
