@@ -98,6 +98,16 @@ if TYPE_CHECKING:
         SockMap,
         XskMap,
     )
+    from pybpfasm.lang.timers import (
+        CLOCK_BOOTTIME,
+        CLOCK_MONOTONIC,
+        CLOCK_REALTIME,
+        Timer,
+        timer_cancel,
+        timer_init,
+        timer_set_callback,
+        timer_start,
+    )
     from pybpfasm.lang.tracing import (
         PtRegs,
         TracepointEvent,
@@ -171,6 +181,8 @@ if not TYPE_CHECKING:
             "lang.guards": "SpinLock preempt_disabled rcu_read_lock spin_lock",
             "lang.iterators": "numbers",
             "lang.kfuncs": "kfunc",
+            "lang.timers": """CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_REALTIME Timer timer_cancel timer_init
+                timer_set_callback timer_start""",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -182,6 +194,9 @@ __all__ = [
     "BPF_F_CURRENT_CPU",
     "BPF_F_NO_PREALLOC",
     "BPF_NOEXIST",
+    "CLOCK_BOOTTIME",
+    "CLOCK_MONOTONIC",
+    "CLOCK_REALTIME",
     "Array",
     "Bits",
     "BloomFilter",
@@ -220,6 +235,7 @@ __all__ = [
     "Stack",
     "StackTrace",
     "Struct",
+    "Timer",
     "TracepointEvent",
     "TracingContext",
     "Union",
@@ -294,6 +310,10 @@ __all__ = [
     "struct_ops",
     "subprogram",
     "tc",
+    "timer_cancel",
+    "timer_init",
+    "timer_set_callback",
+    "timer_start",
     "tp_btf",
     "tracepoint",
     "u8",

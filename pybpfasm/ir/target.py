@@ -34,6 +34,7 @@ class Target:
     stack_by_index: bool = False  # 5.12, 01f810ace9ed
     fetching_atomics: bool = False  # 5.12, 5ca419f2864a
     for_each: bool = False  # 5.13, 69c087ba6225
+    timers: bool = False  # 5.15, b00628b1c7d5
     trace_vprintk: bool = False  # 5.16, 10aceb629e19
     bpf_loop: bool = False  # 5.17, e6f2dd0f8067
     xdp_bytes: bool = False  # 5.18, 3f364222d032

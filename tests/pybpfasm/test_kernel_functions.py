@@ -189,7 +189,6 @@ RULES = [
     (TASK + "bpf_task_release(t)\nv.a = t.pid", "v.a = t.pid | t", "this was acquired in line"),
     ("t = bpf_task_from_pid(5)\nbpf_task_release(t)", "bpf_task_release(t) | t)", "this may be None where task_struct is wanted"),
     ("bpf_task_from_pid()", "bpf_task_from_pid() | bpf", "bpf_task_from_pid(): missing a required argument: 'pid'"),
-    ("wrong_kfunc(5)", "wrong_kfunc(5) | wrong", "parameter `pid` of bpf_task_from_pid is declared i64, the kernel has `s32`: it has 4 bytes, and not 8"),
     ('v.a = asm("r0 = r1", 1, 2, 3, 4, 5, 6)', 'v.a = asm("r0 = r1", 1, 2, 3, 4, 5, 6) | asm', "asm() takes a text and up to 5 inputs"),
     ('v.a = asm("r6 = 1")', 'v.a = asm("r6 = 1") | "', "`r6 = 0x1` changes r6: r0 to r5 are free"),
     ('v.a = asm("exit")', 'v.a = asm("exit") | "', "`exit`: no instruction here jumps"),
@@ -220,6 +219,16 @@ def test_refusals(write_module: MakeModule, body: str, marked: str, reason: str)
         compile_program(module.prog, target=named_target("6.12"))
     assert caught.value.reason.startswith(reason), str(caught.value)
     assert_points_at(caught.value, marked)
+
+
+@pytest.mark.needs(features.KFUNCS)
+def test_declarations_are_compared(write_module: MakeModule) -> None:
+    """A kfunc that is not as the program declares it is refused, where the kernel's types have it."""
+    module = write_module(with_statements(DECLARATIONS + MORE, "wrong_kfunc(5)"))
+    with pytest.raises(CompileError) as caught:
+        compile_program(module.prog, target=named_target("6.12"))
+    wanted = "parameter `pid` of bpf_task_from_pid is declared i64, the kernel has `s32`: it has 4 bytes, and not 8"
+    assert caught.value.reason == wanted
 
 
 OLDER = [

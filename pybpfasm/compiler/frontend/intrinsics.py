@@ -21,6 +21,7 @@ _PARTS: "dict[str, Callable[[Lowering], Rules]]" = {
     "pybpfasm.lang.kernel_structs": lambda lowering: lowering.kernel.rules(),
     "pybpfasm.lang.packets": lambda lowering: lowering.checksums.rules(),
     "pybpfasm.lang.probing": lambda lowering: lowering.probing.rules(),
+    "pybpfasm.lang.timers": lambda lowering: lowering.timers.rules(),
 }
 
 

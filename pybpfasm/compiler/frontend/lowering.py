@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.kfuncs import Kfuncs
     from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
+    from pybpfasm.compiler.frontend.timers import Timers
 
 
 @define(eq=False)
@@ -170,6 +171,13 @@ class Lowering:
         from pybpfasm.compiler.frontend.checksums import Checksums
 
         return Checksums(self)
+
+    @cached_property
+    def timers(self) -> "Timers":
+        """Timers of maps' values."""
+        from pybpfasm.compiler.frontend.timers import Timers
+
+        return Timers(self)
 
     @cached_property
     def guards(self) -> "Guards":

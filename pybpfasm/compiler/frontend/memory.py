@@ -317,7 +317,7 @@ class Memory:
         self._lowering.access.copy(value_node, place, source)
 
     def _special(self, node: ast.AST) -> NoReturn:
-        self._lowering.fail(node, "a lock's own bytes are the kernel's: use it with spin_lock(…)")
+        self._lowering.fail(node, "a lock's own bytes are the kernel's: use it with spin_lock(…); and so are a timer's")
 
     def _wrong(self, node: ast.AST, name: str, place: Place, value: Value) -> NoReturn:
         self._lowering.fail(node, f"{name} is {place.type}, this is {describe(value)}")
