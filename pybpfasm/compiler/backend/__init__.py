@@ -5,15 +5,13 @@ passes (in pipeline's order) → legalize → lateness → registers (intervals,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pybpfasm.compiler.backend.frame import Frame
 from pybpfasm.compiler.backend.lateness import move_late
 from pybpfasm.compiler.backend.layout import Written, lay_out
 from pybpfasm.compiler.backend.legalize import legalize
 from pybpfasm.compiler.backend.registers import allocate
 from pybpfasm.compiler.backend.select import Selector
-from pybpfasm.compiler.passes.pipeline import simplify
+from pybpfasm.compiler.passes.pipeline import Watch, simplify
 from pybpfasm.ir.function import Function, Unit, reverse_postorder
 from pybpfasm.ir.operations import Location
 from pybpfasm.ir.references import functions_named
@@ -52,11 +50,8 @@ class Code:
     variables: tuple[Variable, ...]
 
 
-Checker = Callable[[Function], None]
-
-
-def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
-    """Instructions for a program and its functions. The functions are changed; `check` is called between the passes.
+def generate(unit: Unit, target: Target, watch: Watch | None = None) -> Code:
+    """Instructions for a program and its functions. The functions are changed; `watch` is called between the passes.
 
     Raises `EncodingError` if a jump is too long.
     """
@@ -66,7 +61,7 @@ def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
     variables: list[tuple[int, int, str]] = []
     pending = [unit.program]
     for function in pending:
-        written, frame, named = _function(function, target, check)
+        written, frame, named = _function(function, target, watch)
         # What is not called any more is left out: the verifier refuses code that is not reached.
         pending += [each for each in functions_named(function) if each not in pending]
         starts.append((function.name, len(locations), frame.size))
@@ -84,19 +79,20 @@ def generate(unit: Unit, target: Target, check: Checker | None = None) -> Code:
 
 
 def _function(
-    function: Function, target: Target, check: Checker | None
+    function: Function, target: Target, watch: Watch | None
 ) -> tuple[Written, Frame, list[tuple[int, int, str]]]:
-    bits = simplify(function, check)
+    def done(name: str) -> None:
+        if watch is not None:
+            watch(name, function)
+
+    bits = simplify(function, watch)
     legalize(function, target, bits)
-    if check is not None:
-        check(function)
+    done("legalize")
     order = reverse_postorder(function.entry)
     move_late(function, order)
-    if check is not None:
-        check(function)
+    done("move_late")
     allocation = allocate(function, order)
-    if check is not None:
-        check(function)
+    done("allocate")
     frame = Frame(order)
     selector = Selector(function, allocation, frame, target)
     pieces = selector.pieces(order)

@@ -1,4 +1,7 @@
-"""The passes in their order."""
+"""The passes in their order.
+
+fold, shorten, decide, shorten, reuse_loads, remove_dead; the same again; then what is done once
+"""
 
 from collections.abc import Callable
 
@@ -17,36 +20,41 @@ from pybpfasm.ir.operations import Value
 # What one round uncovers the next one uses; a third has not been seen to find anything.
 _ROUNDS = 2
 
+# Called behind each pass, with its name: tests check the form, `explain` shows it.
+Watch = Callable[[str, Function], None]
 
-def simplify(function: Function, check: Callable[[Function], None] | None = None) -> dict[Value, int]:
-    """Run them, `check` behind each; how many low bits of each value may be set, where that is fewer than 64."""
+_AGAIN: tuple[Callable[[Function], object], ...] = (fold, shorten, decide, shorten, reuse_loads, remove_dead)
+_ONCE: tuple[Callable[[Function], object], ...] = (
+    join_neighbours,
+    remove_dead,
+    share_returns,
+    shorten,
+    halve_chains,
+)
 
-    def checked() -> None:
-        if check is not None:
-            check(function)
 
-    for _ in range(_ROUNDS):
-        fold(function)
-        checked()
-        shorten(function)
-        checked()
-        decide(function)
-        checked()
-        shorten(function)
-        checked()
-        reuse_loads(function)
-        checked()
-        remove_dead(function)
-        checked()
+def simplify(function: Function, watch: Watch | None = None) -> dict[Value, int]:
+    """Run them, `watch` behind each; how many low bits of each value may be set, where that is fewer than 64."""
+
+    def done(name: str) -> None:
+        if watch is not None:
+            watch(name, function)
+
+    for each in _AGAIN * _ROUNDS:
+        each(function)
+        done(each.__name__)
     bits = fold(function)
+    done("fold")
     remove_dead(function)
-    checked()
+    done("remove_dead")
     merge_stores(function, bits)
-    join_neighbours(function)
-    checked()
-    remove_dead(function)
-    share_returns(function)
-    shorten(function)
-    halve_chains(function)
-    checked()
+    done("merge_stores")
+    for each in _ONCE:
+        each(function)
+        done(each.__name__)
+    done(SIMPLIFIED)
     return bits
+
+
+# What `watch` is told when all passes are done.
+SIMPLIFIED = "simplified"

@@ -16,7 +16,7 @@ from tracing_mount import LSM_ACTIVE, mounted_tracefs
 
 from pybpfasm import isa
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
-from pybpfasm.kernel import features, permissions
+from pybpfasm.kernel import features
 from pybpfasm.kernel.ksyms import symbol_address
 from pybpfasm.kernel.links import (
     Link,
@@ -31,6 +31,7 @@ from pybpfasm.kernel.links import (
     attach_uprobes,
     attach_usdt,
     perf,
+    tracing,
     usdt_probes,
 )
 from pybpfasm.kernel.links.perf import PERF_COUNT_SW_TASK_CLOCK, PERF_TYPE_SOFTWARE
@@ -403,7 +404,7 @@ def test_a_program_that_would_never_be_called(tmp_path: Path, monkeypatch: pytes
     """Where bpf is no active security module, attaching an LSM program says so instead of having no effect."""
     modules = tmp_path / "lsm"
     modules.write_text("lockdown,capability\n")
-    monkeypatch.setattr(permissions, "_MODULES", modules)
+    monkeypatch.setattr(tracing, "_MODULES", modules)
     with (
         denying(ProgramType.LSM, AttachType.LSM_MAC, "inode_unlink") as program,
         pytest.raises(KernelError, match=r"^cannot attach program deny to inode_unlink: .* boot with lsm=lockdown,cap"),
