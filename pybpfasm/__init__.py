@@ -9,6 +9,7 @@ from pybpfasm.lazy import lazy_attributes
 TYPE_CHECKING = False  # as typing has it, which costs more to import than all of this
 if TYPE_CHECKING:
     from pybpfasm.lang import helpers
+    from pybpfasm.lang.assembly import asm
     from pybpfasm.lang.atomics import (
         atomic_add,
         atomic_and,
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
     from pybpfasm.lang.globals import Global, ReadOnly
+    from pybpfasm.lang.guards import SpinLock, preempt_disabled, rcu_read_lock, spin_lock
+    from pybpfasm.lang.iterators import numbers
     from pybpfasm.lang.kernel_structs import (
         KernelStruct,
         kernel_pointer,
     )
+    from pybpfasm.lang.kfuncs import kfunc
     from pybpfasm.lang.maps import (
         BPF_ANY,
         BPF_EXIST,
@@ -93,6 +97,16 @@ if TYPE_CHECKING:
         ReuseportSockArray,
         SockMap,
         XskMap,
+    )
+    from pybpfasm.lang.timers import (
+        CLOCK_BOOTTIME,
+        CLOCK_MONOTONIC,
+        CLOCK_REALTIME,
+        Timer,
+        timer_cancel,
+        timer_init,
+        timer_set_callback,
+        timer_start,
     )
     from pybpfasm.lang.tracing import (
         PtRegs,
@@ -163,6 +177,12 @@ if not TYPE_CHECKING:
                 seq_printf""",
             "lang.tracing": """PtRegs TracepointEvent TracingContext fentry fexit fmod_ret iterate kprobe kretprobe lsm
                 raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
+            "lang.assembly": "asm",
+            "lang.guards": "SpinLock preempt_disabled rcu_read_lock spin_lock",
+            "lang.iterators": "numbers",
+            "lang.kfuncs": "kfunc",
+            "lang.timers": """CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_REALTIME Timer timer_cancel timer_init
+                timer_set_callback timer_start""",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -174,6 +194,9 @@ __all__ = [
     "BPF_F_CURRENT_CPU",
     "BPF_F_NO_PREALLOC",
     "BPF_NOEXIST",
+    "CLOCK_BOOTTIME",
+    "CLOCK_MONOTONIC",
+    "CLOCK_REALTIME",
     "Array",
     "Bits",
     "BloomFilter",
@@ -208,14 +231,17 @@ __all__ = [
     "SockMap",
     "SockOps",
     "Sockopt",
+    "SpinLock",
     "Stack",
     "StackTrace",
     "Struct",
+    "Timer",
     "TracepointEvent",
     "TracingContext",
     "Union",
     "XdpMd",
     "XskMap",
+    "asm",
     "atomic_add",
     "atomic_and",
     "atomic_or",
@@ -254,6 +280,7 @@ __all__ = [
     "ip4",
     "iterate",
     "kernel_pointer",
+    "kfunc",
     "kprobe",
     "kretprobe",
     "load_acquire",
@@ -262,12 +289,15 @@ __all__ = [
     "ntohl",
     "ntohll",
     "ntohs",
+    "numbers",
+    "preempt_disabled",
     "printk",
     "probe_read_kernel",
     "probe_read_kernel_str",
     "probe_read_user",
     "probe_read_user_str",
     "raw_tp",
+    "rcu_read_lock",
     "read_kernel_number",
     "read_user_number",
     "sdiv",
@@ -275,10 +305,15 @@ __all__ = [
     "sk_msg",
     "smod",
     "sock_ops",
+    "spin_lock",
     "store_release",
     "struct_ops",
     "subprogram",
     "tc",
+    "timer_cancel",
+    "timer_init",
+    "timer_set_callback",
+    "timer_start",
     "tp_btf",
     "tracepoint",
     "u8",

@@ -217,12 +217,17 @@ class Call:
 
 @define(eq=False)
 class CallKernel:
-    """result = what a kfunc answers; `name` is its name in the kernel's BTF."""
+    """result = what a kfunc answers; `name` is its name in the kernel's BTF.
+
+    With `acquires` the result has to be given back, with `releases` the first argument is.
+    """
 
     result: Value | None
     name: str
     arguments: tuple[Argument, ...]
     location: Location
+    acquires: bool = False
+    releases: bool = False
 
 
 @define(eq=False)

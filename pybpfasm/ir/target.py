@@ -34,10 +34,11 @@ class Target:
     stack_by_index: bool = False  # 5.12, 01f810ace9ed
     fetching_atomics: bool = False  # 5.12, 5ca419f2864a
     for_each: bool = False  # 5.13, 69c087ba6225
+    timers: bool = False  # 5.15, b00628b1c7d5
     trace_vprintk: bool = False  # 5.16, 10aceb629e19
     bpf_loop: bool = False  # 5.17, e6f2dd0f8067
     xdp_bytes: bool = False  # 5.18, 3f364222d032
-    iterators: bool = False  # 6.4, 6018e1f407cc
+    kfuncs: bool = False  # 6.4, 6018e1f407cc: those that iterate and those that lock
     may_goto: bool = False  # 6.9, 011832b97b31
     load_acquire: bool = False  # 6.15, 880442305a39
     wide_results: bool = False  # 6.4, d7ba4cc900bf: what changes a map answers with 64 bits

@@ -115,7 +115,7 @@ class Field:
     name: str
     type: "ValueType"
     offset: int
-    default: Any = None
+    default: Any = field(default=None, eq=False)
     required: bool = True
     bits: int | None = None
     shift: int = 0

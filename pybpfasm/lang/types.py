@@ -252,11 +252,11 @@ class Struct(Record):
 
     The annotations give the layout. An instance is made with keywords, all of them but those with a default;
     `bytes(x)` packs it and `from_bytes` unpacks it, host byte order except for be16, be32 and be64. With `packed=True`
-    there is no padding, with `align=64` an address is a multiple of that.
+    there is no padding, with `align=64` an address is a multiple of that; `name` is what the kernel calls it.
     """
 
-    def __init_subclass__(cls, *, packed: bool = False, align: int | None = None) -> None:
-        cls.__layout__ = lay_out(cls.__name__, _declared(cls), packed=packed, align=align)
+    def __init_subclass__(cls, *, packed: bool = False, align: int | None = None, name: str | None = None) -> None:
+        cls.__layout__ = lay_out(name or cls.__name__, _declared(cls), packed=packed, align=align)
 
     def __init__(self, **values: Any) -> None:
         for field in self.__layout__.fields:

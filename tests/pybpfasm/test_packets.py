@@ -10,6 +10,7 @@ from written_modules import MakeModule
 from written_programs import assert_points_at
 
 from pybpfasm.compiler import CompileError, compile_program
+from pybpfasm.kernel import features
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.target import running_target
@@ -261,6 +262,7 @@ def test_checksums(write_module: MakeModule, body: str) -> None:
     assert right_checksums(data)
 
 
+@pytest.mark.needs(features.LOOP)
 def test_xdp_copies(write_module: MakeModule) -> None:
     """An XDP program copies from and to the packet, on a kernel that can."""
     body = "u = ctx.load(Udp, 34)\nif u is None:\n    return XDP_DROP\nctx.store(36, u.source)\nreturn XDP_TX"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _MOST_ROUNDS = 1 << 23
 
 _WHETHER_TO_END = range(2)
+_NOTHING = range(1)
 
 
 class Callbacks:
@@ -72,18 +73,25 @@ class Callbacks:
             lowering.fail(node, f"for_each() needs Linux 5.13, this is compiled for {lowering.target.name}")
         bound = lowering.calls.bind(node, declaration.for_each)  # type: ignore[attr-defined]  # as the caller knows
         function = self._function(bound["body"])
-        layout = lowering.maps.value_layout(node, declaration)
-        key_type = value_type(declaration.key_annotation)
-        key = Parameter("key", Type(Kind.MEMORY), target=key_type)  # type: ignore[arg-type]  # or a number, see below
-        entry = [
-            Parameter("map", Type(Kind.MAP), target=layout),
-            key,
-            Parameter("value", Type(Kind.MAP_VALUE), target=layout),
-        ]
+        entry, key_type = self._entry(node, declaration)
         context = self._context(bound.get("context"))
         address = lowering.maps.address(node, declaration)
         reference = self._compiled(node, function, entry, context, self._key_read(function, key_type))
         return self._call(node, Helper.FOR_EACH_MAP_ELEM, address, reference, context)
+
+    def for_entries(self, node: ast.Call, declaration: MapDeclaration[Any, Any], body: ast.expr) -> FunctionReference:
+        """A callback that gets a key and a value of a map, once and later: what it returns means nothing."""
+        function = self._function(body)
+        entry, key_type = self._entry(node, declaration)
+        return self._compiled(node, function, entry, None, self._key_read(function, key_type), _NOTHING)
+
+    def _entry(self, node: ast.Call, declaration: MapDeclaration[Any, Any]) -> tuple[list[Parameter], Any]:
+        """A map, a key and a value, as callbacks get them, and the key's type."""
+        layout = self._lowering.maps.value_layout(node, declaration)
+        key_type: Any = value_type(declaration.key_annotation)
+        key = Parameter("key", Type(Kind.MEMORY), target=key_type)  # or a number, which is read then
+        map_ = Parameter("map", Type(Kind.MAP), target=layout)
+        return [map_, key, Parameter("value", Type(Kind.MAP_VALUE), target=layout)], key_type
 
     def _function(self, node: ast.expr) -> Any:
         value = self._lowering.expressions.value(node)
@@ -117,6 +125,7 @@ class Callbacks:
         given: list[Parameter],
         context: tuple[Parameter, Argument] | None,
         prepare: Callable[[dict[str, Any]], None] | None = None,
+        allowed: range = _WHETHER_TO_END,
     ) -> FunctionReference:
         """The callback, its parameters named as it names them, and checked."""
         lowering = self._lowering
@@ -133,9 +142,7 @@ class Callbacks:
         parameters = tuple([evolve(each, name="<map>") for each in hidden] + renamed)
         if lowering.calls.expected(node, hints["return"]).nothing:
             lowering.fail(node, f"{function.__name__} returns None: a callback returns 0 to go on or 1 to end")
-        return FunctionReference(
-            lowering.functions.compiled(node, function, parameters, prepare, _WHETHER_TO_END).function
-        )
+        return FunctionReference(lowering.functions.compiled(node, function, parameters, prepare, allowed).function)
 
     def _check(self, node: ast.AST, function: Any, name: str, declared: Expected, parameter: Parameter) -> None:
         if not _fits(declared, parameter):

@@ -108,6 +108,8 @@ class Calls:
                 return self._inline(node, function)
             case Constant(value=function) if _marked(function, "__bpf_subprogram__"):
                 return self._lowering.functions.call(node, function)
+            case Constant(value=function) if _marked(function, "__bpf_kfunc__"):
+                return self._lowering.kfuncs.call(node, function)
             case Constant(value=function) if function is loop:
                 return self._lowering.callbacks.loop(node)
             case Constant(value=function) if _is_one_of(function, _CONVERSIONS):

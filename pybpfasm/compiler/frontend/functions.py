@@ -90,10 +90,13 @@ class FromFunction:
             if not isinstance(found, Scalar | Constant):
                 lowering.fail(value, f"{describe(found)} cannot be returned")
             if self.allowed is not None and isinstance(found, Constant) and found.value not in self.allowed:
-                reason = f"a callback returns 0 to go on or 1 to end, not {int(found.value)}"
+                reason = f"this callback returns 0, not {int(found.value)}"
+                if len(self.allowed) > 1:
+                    reason = f"a callback returns 0 to go on or 1 to end, not {int(found.value)}"
                 lowering.fail(value, reason)
             self._agree(value, found)
             operand = lowering.expressions.operand(value, found)
+        lowering.clean_up(node)
         lowering.emit(Return(operand, lowering.location(node)))
         lowering.frame.names = None
 

@@ -17,9 +17,11 @@ Rule = Callable[[ast.Call], Value]
 Rules = dict[Callable[..., Any], Rule]
 
 _PARTS: "dict[str, Callable[[Lowering], Rules]]" = {
+    "pybpfasm.lang.assembly": lambda lowering: lowering.assembly.rules(),
     "pybpfasm.lang.kernel_structs": lambda lowering: lowering.kernel.rules(),
     "pybpfasm.lang.packets": lambda lowering: lowering.checksums.rules(),
     "pybpfasm.lang.probing": lambda lowering: lowering.probing.rules(),
+    "pybpfasm.lang.timers": lambda lowering: lowering.timers.rules(),
 }
 
 

@@ -32,6 +32,7 @@ from pybpfasm.compiler.frontend.values import (
 from pybpfasm.compiler.passes.arithmetic import compare
 from pybpfasm.ir.operations import Goto, Number
 from pybpfasm.isa import Jump
+from pybpfasm.lang.iterators import numbers
 from pybpfasm.lang.numbers import can_loop
 from pybpfasm.lang.programs import unroll
 from pybpfasm.records import evolve
@@ -66,6 +67,9 @@ class Loops:
             if isinstance(callee, Constant) and callee.value is unroll:
                 self._repeat(node, node.target.id, iterated)
                 return
+            if isinstance(callee, Constant) and callee.value is numbers:
+                lowering.iterators.numbers(node, node.target.id, iterated)
+                return
             if isinstance(callee, Constant) and callee.value is builtins.range:
                 self._count(node, node.target.id, iterated)
                 return
@@ -77,15 +81,15 @@ class Loops:
         lowering = self._lowering
         if isinstance(node.test, ast.Constant) and node.test.value and not _ways_out(node):
             lowering.fail(node, "this loop never ends: leave it by `break` or `return`")
-        head = self._begin(node, {})
+        head = self.begin(node, {})
         exhausted, end, body, again = (lowering.junction() for _ in range(4))
         lowering.conditions.branch(node.test, body, exhausted)
         lowering.enter(body)
         if lowering.reachable:
-            self._body(node, again, end)
+            self.body(node, again, end)
             if lowering.reachable:
-                self._go_back(node, head)
-        self._finish(node, exhausted, end)
+                self.go_back(node, head)
+        self.finish(node, exhausted, end)
 
     def may_go_on(self, node: ast.Call, callee: Value, yes: Junction, no: Junction) -> bool:
         """Compile a call of `can_loop` as a branch; False if it is no such call."""
@@ -111,7 +115,7 @@ class Loops:
             names = lowering.frame.names
             assert names is not None  # noqa: S101 - the loop ends as soon as it cannot be reached
             lowering.frame.names = {**names, name: Constant(constant)}
-            lowering.frame.loops.append(Loop(following, end))
+            lowering.frame.loops.append(Loop(following, end, len(lowering.frame.cleanups)))
             lowering.statements.suite(node.body)
             lowering.frame.loops.pop()
             lowering.goto(following, node)
@@ -119,7 +123,7 @@ class Loops:
             if not lowering.reachable:
                 break
         lowering.goto(exhausted, node)
-        self._finish(node, exhausted, end)
+        self.finish(node, exhausted, end)
 
     def _repetitions(self, iterated: ast.Call) -> list[Any]:
         lowering = self._lowering
@@ -148,20 +152,20 @@ class Loops:
         elif not compare(code, first.operand, last, 64):
             lowering.goto(exhausted, node)
         if lowering.reachable:
-            head = self._begin(node, {counter: first})
+            head = self.begin(node, {counter: first})
             current = lowering.known(counter)
             assert isinstance(current, Scalar)  # noqa: S101 - _begin made it one
             limit = _highest(start, stop, step) if type_ == UNSIGNED else None
             lowering.give(name, Scalar(current.operand, type_, limit))
-            self._body(node, again, end)
+            self.body(node, again, end)
             if lowering.reachable:
                 following = lowering.expressions.plus(node, current, step)
                 lowering.give(counter, following)
                 back = lowering.junction()
                 lowering.branch(iterated, code, following.operand, last, back, exhausted)
                 lowering.enter(back)
-                self._go_back(node, head)
-        self._finish(node, exhausted, end)
+                self.go_back(node, head)
+        self.finish(node, exhausted, end)
 
     def _bounds(self, iterated: ast.Call) -> tuple[Scalar | Constant, Scalar | Constant, int]:
         lowering = self._lowering
@@ -194,7 +198,7 @@ class Loops:
             else type_
         )
 
-    def _begin(self, node: ast.For | ast.While, hidden: dict[str, Scalar]) -> "Head":
+    def begin(self, node: ast.For | ast.While, hidden: dict[str, Scalar]) -> "Head":
         """Start the block that the loop comes back to; what the body assigns are its parameters."""
         lowering = self._lowering
         names = lowering.frame.names
@@ -221,18 +225,19 @@ class Loops:
         lowering.frame.names = {**names, **carried}
         return Head(block, carried, fixed)
 
-    def _body(self, node: ast.For | ast.While, again: Junction, end: Junction) -> None:
+    def body(self, node: ast.For | ast.While, again: Junction, end: Junction) -> None:
         """The body, up to where its end and each `continue` meet."""
         from pybpfasm.compiler.frontend.lowering import Loop
 
         lowering = self._lowering
-        lowering.frame.loops.append(Loop(again, end))
+        lowering.frame.loops.append(Loop(again, end, len(lowering.frame.cleanups)))
         lowering.statements.suite(node.body)
         lowering.frame.loops.pop()
         lowering.goto(again, node)
         lowering.enter(again)
 
-    def _go_back(self, node: ast.AST, head: "Head") -> None:
+    def go_back(self, node: ast.AST, head: "Head") -> None:
+        """End the body by going around."""
         lowering = self._lowering
         for name, begun in head.fixed.items():
             if lowering.known(name) != begun:
@@ -262,7 +267,7 @@ class Loops:
             node, f"`{name}` is {_told(begun)} where the loop begins, {_told(value)} when it comes around{hint}"
         )
 
-    def _finish(self, node: ast.For | ast.While, exhausted: Junction, end: Junction) -> None:
+    def finish(self, node: ast.For | ast.While, exhausted: Junction, end: Junction) -> None:
         """`else`, and where the loop goes on to."""
         lowering = self._lowering
         lowering.enter(exhausted)

@@ -6,7 +6,7 @@ Where paths meet, a name that has another value on each becomes a parameter of t
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,6 +40,9 @@ from pybpfasm.ir.function import Block, Function
 from pybpfasm.ir.operations import (
     Argument,
     Branch,
+    Call,
+    CallFunction,
+    CallKernel,
     Copy,
     Goto,
     Location,
@@ -55,15 +58,21 @@ from pybpfasm.ir.types import CONTEXT, SCALAR, Kind, Type
 from pybpfasm.isa import Jump
 from pybpfasm.lang.programs import Program, ProgramKind
 from pybpfasm.records import define, field, frozen
+from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
     from pybpfasm.btf import Btf
     from pybpfasm.compiler.frontend.annotations import Expected
     from pybpfasm.compiler.frontend.arguments import Arguments
+    from pybpfasm.compiler.frontend.assembly import InlineAssembly
     from pybpfasm.compiler.frontend.checksums import Checksums
+    from pybpfasm.compiler.frontend.guards import Guards
+    from pybpfasm.compiler.frontend.iterators import Iterators
     from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
+    from pybpfasm.compiler.frontend.kfuncs import Kfuncs
     from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
+    from pybpfasm.compiler.frontend.timers import Timers
 
 
 @define(eq=False)
@@ -79,14 +88,16 @@ class Frame:
     assigned: set[str] = field(factory=set)
     declared: "dict[str, Expected]" = field(factory=dict)
     loops: "list[Loop]" = field(factory=list)
+    cleanups: list[Callable[[ast.AST], None]] = field(factory=list)
 
 
 @frozen
 class Loop:
-    """Where `continue` and `break` go."""
+    """Where `continue` and `break` go; what is held inside it, from `depth` on, is given back before."""
 
     following: Junction
     end: Junction
+    depth: int = 0
 
 
 class Lowering:
@@ -108,6 +119,7 @@ class Lowering:
         self.functions = Functions(self)
         self.callbacks = Callbacks(self)
         self.program_name = ""
+        self.locked = False
         self.findings = Findings()
         self.names = NameResolver(self, constants)
         self.expressions = Expressions(self)
@@ -160,6 +172,41 @@ class Lowering:
 
         return Checksums(self)
 
+    @cached_property
+    def timers(self) -> "Timers":
+        """Timers of maps' values."""
+        from pybpfasm.compiler.frontend.timers import Timers
+
+        return Timers(self)
+
+    @cached_property
+    def guards(self) -> "Guards":
+        """`with`."""
+        from pybpfasm.compiler.frontend.guards import Guards
+
+        return Guards(self)
+
+    @cached_property
+    def iterators(self) -> "Iterators":
+        """Loops that the kernel counts."""
+        from pybpfasm.compiler.frontend.iterators import Iterators
+
+        return Iterators(self)
+
+    @cached_property
+    def kfuncs(self) -> "Kfuncs":
+        """Functions of the kernel."""
+        from pybpfasm.compiler.frontend.kfuncs import Kfuncs
+
+        return Kfuncs(self)
+
+    @cached_property
+    def assembly(self) -> "InlineAssembly":
+        """Instructions as they are."""
+        from pybpfasm.compiler.frontend.assembly import InlineAssembly
+
+        return InlineAssembly(self)
+
     @property
     def frame(self) -> Frame:
         """The innermost function."""
@@ -199,6 +246,8 @@ class Lowering:
 
     def emit(self, operation: Operation) -> None:
         """Append an operation to the current block."""
+        if self.locked and isinstance(operation, Call | CallKernel | CallFunction) and not _unlocks(operation):
+            raise CompileError(operation.location, "nothing is called while a lock is held: call it before or after")
         self.block.operations.append(operation)
 
     def in_register(self, node: ast.AST, operand: Argument) -> Number:
@@ -280,6 +329,11 @@ class Lowering:
         assert not isinstance(found, Unknown)  # noqa: S101 - callers see to it that the paths agree
         return found
 
+    def clean_up(self, node: ast.AST, depth: int = 0) -> None:
+        """Give back what the function holds from `depth` on, the last first, on the current path."""
+        for leave in reversed(self.frame.cleanups[depth:]):
+            leave(node)
+
     def give_up_if(self, before: int) -> None:
         """Leave the statement if a function that it calls has errors of its own: what it gives is not known."""
         if self.findings.met > before:
@@ -288,3 +342,7 @@ class Lowering:
     def fail(self, node: ast.AST, reason: str) -> NoReturn:
         """Refuse the program at `node`."""
         raise CompileError(self.location(node), reason)
+
+
+def _unlocks(operation: Operation) -> bool:
+    return isinstance(operation, Call) and operation.helper == Helper.SPIN_UNLOCK

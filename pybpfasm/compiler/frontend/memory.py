@@ -3,7 +3,7 @@
 import ast
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
-from pybpfasm.compiler.frontend.access import widest
+from pybpfasm.compiler.frontend.access import on_stack, widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.values import (
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 _HIDDEN_BYTES = 8
 
 
+# Structs that only the kernel's own functions touch (btf_parse_fields of kernel/bpf/btf.c).
+SPECIAL = frozenset(("bpf_spin_lock", "bpf_timer"))
+
+
 class Memory:
     """Everything about places."""
 
@@ -70,6 +74,8 @@ class Memory:
                 self._lowering.fail(node, f"{describe(owner)} has no fields")
         layout = whole.type
         assert isinstance(layout, StructType)  # noqa: S101 - as the cases say
+        if layout.name in SPECIAL:
+            self._special(node)
         field = layout.field(node.attr)
         if field is None:
             self.unknown(node, layout.name, [field.name for field in layout.fields])
@@ -167,6 +173,8 @@ class Memory:
 
     def write(self, place: Place, node: ast.AST, value_node: ast.AST, value: Value, name: str) -> None:
         """Put a value into a place, which wraps a wider number; a struct, an array, a text is copied."""
+        if isinstance(place.type, StructType) and place.type.name in SPECIAL and not on_stack(place.base):
+            self._special(node)
         if isinstance(place.type, IntType | NetworkType):
             operand = self.fitting(value_node, value, place.type, name, place.bits)
             self._lowering.access.write(node, place, operand)
@@ -303,7 +311,13 @@ class Memory:
             source = self.behind(value)
         if not isinstance(source, Place) or source.type != place.type:
             self._wrong(value_node, name, place, value)
+        if holds_special(place.type) and not (on_stack(place.base) and on_stack(source.base)):
+            reason = "this holds what only the kernel may touch, a lock or the like: copy its other fields"
+            self._lowering.fail(value_node, reason)
         self._lowering.access.copy(value_node, place, source)
+
+    def _special(self, node: ast.AST) -> NoReturn:
+        self._lowering.fail(node, "a lock's own bytes are the kernel's: use it with spin_lock(…); and so are a timer's")
 
     def _wrong(self, node: ast.AST, name: str, place: Place, value: Value) -> NoReturn:
         self._lowering.fail(node, f"{name} is {place.type}, this is {describe(value)}")
@@ -390,6 +404,17 @@ def _name_place(node: ast.AST) -> ast.AST:
     place.lineno, place.col_offset = node.end_lineno or node.lineno, node.end_col_offset - len(node.attr)
     place.end_lineno, place.end_col_offset = place.lineno, node.end_col_offset
     return place
+
+
+def holds_special(type_: ValueType) -> bool:
+    """Whether there is a lock in it, or what else only the kernel may touch."""
+    match type_:
+        case StructType(name=name, fields=fields):
+            return name in SPECIAL or any(holds_special(each.type) for each in fields)
+        case ArrayType(element=element):
+            return holds_special(element)
+        case _:
+            return False
 
 
 def _may_overlap(one: Place, other: Place) -> bool:

@@ -15,7 +15,19 @@ from typing import Any
 
 from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.ir.function import Block, Function, reverse_postorder
-from pybpfasm.ir.operations import Binary, Branch, Call, Copy, Goto, Operation, Return, Value, result_of, values_of
+from pybpfasm.ir.operations import (
+    Binary,
+    Branch,
+    Call,
+    CallKernel,
+    Copy,
+    Goto,
+    Operation,
+    Return,
+    Value,
+    result_of,
+    values_of,
+)
 from pybpfasm.isa import Jump
 from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import Helper
@@ -31,6 +43,7 @@ class Loan:
 
 _RESERVED = Loan("reserved", "hand it to submit() or discard()")
 _FOUND = Loan("found", "hand it to sk_release()")
+_ACQUIRED = Loan("acquired", "hand it to the function that releases it")
 
 _ACQUIRE: dict[int, Loan] = {
     Helper.RINGBUF_RESERVE: _RESERVED,
@@ -54,18 +67,30 @@ class Held:
     holders: frozenset[Value]
 
 
-State = dict[Call, Held]
+Lending = Call | CallKernel
+State = dict[Lending, Held]
+
+
+def _lent(operation: Operation) -> Loan | None:
+    """What an operation lends."""
+    if isinstance(operation, CallKernel):
+        return _ACQUIRED if operation.acquires else None
+    return _ACQUIRE.get(operation.helper) if isinstance(operation, Call) else None
+
+
+def _given_back(operation: Operation) -> Loan | None:
+    """What an operation gives back."""
+    if isinstance(operation, CallKernel):
+        return _ACQUIRED if operation.releases else None
+    return _RELEASE.get(operation.helper) if isinstance(operation, Call) else None
 
 
 def check_references(function: Function) -> None:
     """Refuse a function that loses, returns twice or uses again what a helper lent."""
     order = reverse_postorder(function.entry)
-    if not any(isinstance(each, Call) and each.helper in _LENDING for block in order for each in block.operations):
+    if not any(_lent(each) or _given_back(each) for block in order for each in block.operations):
         return
     _Following(order).run()
-
-
-_LENDING = frozenset((*_ACQUIRE, *_RELEASE))
 
 
 class _Following:
@@ -96,10 +121,10 @@ class _Following:
     def _through(self, block: Block, state: State) -> list[tuple[Block, State]]:
         for operation in block.operations:
             match operation:
-                case Call(helper=helper) if helper in _ACQUIRE:
-                    _acquire(operation, state)
-                case Call(helper=helper) if helper in _RELEASE:
-                    _release(operation, state)
+                case Call() | CallKernel() if (loan := _lent(operation)) is not None:
+                    _acquire(operation, loan, state)
+                case Call() | CallKernel() if (loan := _given_back(operation)) is not None:
+                    _release(operation, loan, state)
                 case Call(helper=Helper.TAIL_CALL):
                     _check_tail_call(operation, state)
                 case Copy(source=Value() as source) | Binary(left=Value() as source):
@@ -116,11 +141,17 @@ class _Following:
         return [(following, dict(state)) for following in block.successors()]
 
 
-def _acquire(operation: Call, state: State) -> None:
+def _loan(operation: Lending) -> Loan:
+    """That of an operation that is known to lend something."""
+    loan = _lent(operation)
+    assert loan is not None  # noqa: S101 - as the caller knows
+    return loan
+
+
+def _acquire(operation: Lending, loan: Loan, state: State) -> None:
     result = operation.result
     known = state.get(operation)
     if known is not None and known.open:
-        loan = _ACQUIRE[operation.helper]
         raise CompileError(
             operation.location,
             f"what was {loan.verb} here the round before is not given back: {loan.how}",
@@ -129,10 +160,9 @@ def _acquire(operation: Call, state: State) -> None:
     state[operation] = Held(open=True, returned=False, holders=holders)
 
 
-def _release(operation: Call, state: State) -> None:
-    loan = _RELEASE[operation.helper]
+def _release(operation: Lending, loan: Loan, state: State) -> None:
     given = operation.arguments[0]
-    found = [call for call, held in state.items() if given in held.holders and _ACQUIRE[call.helper] is loan]
+    found = [call for call, held in state.items() if given in held.holders and _lent(call) is loan]
     if not found:
         raise CompileError(operation.location, f"this is nothing that was {loan.verb}")
     for call in found:
@@ -154,7 +184,7 @@ def _check_use(operation: Operation, state: State) -> None:
     for value in values_of(operation):
         for call, held in state.items():
             if held.returned and value in held.holders and result_of(operation) is not value:
-                verb = _ACQUIRE[call.helper].verb
+                verb = _loan(call).verb
                 reason = f"this was {verb} in line {call.location.line} and has been given back: it cannot be used"
                 raise CompileError(operation.location, reason)
 
@@ -163,7 +193,7 @@ def _check_tail_call(operation: Call, state: State) -> None:
     _check_use(operation, state)
     for call, held in state.items():
         if held.open:
-            loan = _ACQUIRE[call.helper]
+            loan = _loan(call)
             reason = f"what was {loan.verb} in line {call.location.line} is lost if another program takes over"
             raise CompileError(operation.location, f"{reason}: {loan.how} before")
 
@@ -171,7 +201,7 @@ def _check_tail_call(operation: Call, state: State) -> None:
 def _check_return(operation: Return, state: State) -> None:
     for call, held in state.items():
         if held.open:
-            loan = _ACQUIRE[call.helper]
+            loan = _loan(call)
             name = next((f"`{each.name}`" for each in held.holders if each.name), "what")
             was = "was" if name == "what" else "which was"
             reason = f"{name}{',' * (name != 'what')} {was} {loan.verb} in line {call.location.line}"

@@ -38,6 +38,7 @@ class FromProgram:
             reason = f"{int(result.value)} is no result of this program: {kind.returns[0]} to {kind.returns[-1]} are"
             self.lowering.fail(value, reason)
         operand = self.lowering.expressions.operand(value, result)
+        self.lowering.clean_up(node)
         self.lowering.emit(Return(operand, self.lowering.location(node)))
         self.lowering.frame.names = None
 
@@ -64,6 +65,7 @@ class ToCaller:
             found = self.lowering.expressions.value(value)
             brought[RESULT] = self._hand_over(value, self.expected.accept(self.lowering, value, found))
             self._agree(value, brought[RESULT])
+        self.lowering.clean_up(node)
         self.lowering.goto(self.exit, node, brought)
 
     def _hand_over(self, node: ast.expr, value: Value) -> Value:
@@ -117,5 +119,16 @@ class ToCondition:
         """Branch on the value."""
         if value is None:
             self.lowering.fail(node, "`return` without a value: the function returns bool")
-        self.lowering.conditions.branch(value, self.yes, self.no, only_bools=True)
-        self.lowering.frame.names = None
+        lowering = self.lowering
+        if not lowering.frame.cleanups:
+            lowering.conditions.branch(value, self.yes, self.no, only_bools=True)
+            lowering.frame.names = None
+            return
+        sides = (lowering.junction(), self.yes), (lowering.junction(), self.no)
+        lowering.conditions.branch(value, sides[0][0], sides[1][0], only_bools=True)
+        for side, target in sides:
+            lowering.enter(side)
+            if lowering.reachable:
+                lowering.clean_up(node)
+                lowering.goto(target, node)
+        lowering.frame.names = None

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _INSTEAD = {
     ast.Try: "a BPF program has no exceptions",
     ast.Raise: "a BPF program has no exceptions: return",
-    ast.With: "a BPF program has no context managers",
     ast.Delete: "a map's entry is removed by its delete(key)",
     ast.Global: "state lives in maps and in Global variables",
     ast.Nonlocal: "state lives in maps and in Global variables",
@@ -118,12 +117,13 @@ class Statements:
     def _recovering(self, node: ast.stmt) -> None:
         """A statement; if it is refused, those behind it are compiled as if it had done what it was meant to."""
         lowering, frame = self._lowering, self._lowering.frame
-        names, loops = frame.names or {}, len(frame.loops)
+        names, loops, cleanups = frame.names or {}, len(frame.loops), len(frame.cleanups)
         try:
             self._statement(node)
         except CompileError as error:
             lowering.findings.add(error)
             del frame.loops[loops:]
+            del frame.cleanups[cleanups:]
             lowering.block = lowering.function.block()
             frame.names = None if _always_leaves(node) else {**names, **_poisoned(node, names, error)}
 
@@ -153,10 +153,13 @@ class Statements:
                 self._lowering.loops.compile_while(node)
             case ast.Match():
                 self._lowering.matching.compile(node)
+            case ast.With():
+                self._lowering.guards.compile(node)
             case ast.Assert():
                 self._assert(node)
             case ast.Break() | ast.Continue():
                 loop = self._lowering.frame.loops[-1]
+                self._lowering.clean_up(node, loop.depth)
                 self._lowering.goto(loop.end if isinstance(node, ast.Break) else loop.following, node)
             case ast.Expr(value=ast.Yield() | ast.YieldFrom() | ast.Await() as expression):
                 self._lowering.expressions.value(expression)  # refuses it, with what to write instead
@@ -345,6 +348,8 @@ def _always_leaves(node: ast.stmt) -> bool:
     """Whether what follows the statement is never reached, whatever its conditions are."""
     if isinstance(node, ast.If):
         return bool(node.orelse) and _always_leaves(node.body[-1]) and _always_leaves(node.orelse[-1])
+    if isinstance(node, ast.With):
+        return _always_leaves(node.body[-1])
     return isinstance(node, ast.Return | ast.Break | ast.Continue)
 
 
