@@ -63,6 +63,9 @@ def compile_collection(
 
     `constants` replaces module-level constants as in `compile_program`; each has to be used by one program at least.
     `max_entries` gives maps another size, by name; `kernel_types` is as in `compile_program`.
+
+    Raises `CompileError` with the place in the source; `BpfError` for a constant or a map that no program uses, and for
+    two maps of one name.
     """
     specs: dict[str, ProgramSpec] = {}
     maps: dict[str, MapSpec] = {}
