@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pybpfasm.lang.buffers import Buffer
     from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
+    from pybpfasm.lang.dynptrs import Dynptr
     from pybpfasm.lang.globals import Global, ReadOnly
     from pybpfasm.lang.guards import SpinLock, preempt_disabled, rcu_read_lock, spin_lock
     from pybpfasm.lang.iterators import numbers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         kernel_pointer,
     )
     from pybpfasm.lang.kfuncs import kfunc
+    from pybpfasm.lang.kptrs import Kptr, kptr_xchg
     from pybpfasm.lang.maps import (
         BPF_ANY,
         BPF_EXIST,
@@ -183,6 +185,8 @@ if not TYPE_CHECKING:
             "lang.kfuncs": "kfunc",
             "lang.timers": """CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_REALTIME Timer timer_cancel timer_init
                 timer_set_callback timer_start""",
+            "lang.dynptrs": "Dynptr",
+            "lang.kptrs": "Kptr kptr_xchg",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -205,9 +209,11 @@ __all__ = [
     "CpuMap",
     "DevMap",
     "DevMapHash",
+    "Dynptr",
     "Global",
     "HashMap",
     "KernelStruct",
+    "Kptr",
     "Length",
     "LpmTrie",
     "LruHash",
@@ -282,6 +288,7 @@ __all__ = [
     "kernel_pointer",
     "kfunc",
     "kprobe",
+    "kptr_xchg",
     "kretprobe",
     "load_acquire",
     "loop",

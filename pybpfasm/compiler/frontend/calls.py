@@ -30,6 +30,7 @@ from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer
 from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
+from pybpfasm.lang.dynptrs import Dynptr
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
 from pybpfasm.lang.types import ArrayType, IntType, NetworkType, Record, is_record, value_type
@@ -96,6 +97,8 @@ class Calls:
                 return self._optval(node, pointer)
             case BoundMethod(owner=Pointer() as pointer, name=name) if _of_registers(pointer):
                 return self._lowering.arguments.method(node, pointer, name)
+            case BoundMethod(owner=Pointer(target=type() as context) as pointer, name=name) if context is Dynptr:
+                return self._lowering.dynptrs.call(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
                 return self._lowering.packets.call(node, pointer, name)
             case Constant(value=type() as struct) if is_record(struct):

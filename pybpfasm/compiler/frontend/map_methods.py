@@ -39,6 +39,8 @@ class MapMethods:
         """The result of a method."""
         if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
             return self._lowering.ring.call(node, declaration, name)
+        if isinstance(declaration, RingBuf) and name == "reserve_dynptr":
+            return self._lowering.dynptrs.reserve(node, declaration)
         if name == "for_each":
             return self._lowering.callbacks.for_each(node, declaration)
         function = getattr(declaration, name)
