@@ -1,5 +1,6 @@
 """The command line: `python -m pybpfasm COMMAND`. It is described in docs/cli.md.
 
+compile check explain                      Python files
 asm dis run cfg elf btf                    programs and objects, on any machine
 probe load attach prog map link            the running kernel
 """
@@ -10,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pybpfasm.cli import asm, attach, btf, cfg, dis, elf, link, load, map, probe, prog, run  # noqa: A004 - a command's name
+from pybpfasm.cli import asm, attach, btf, cfg, check, dis, elf, explain, link, load, probe, prog, run
+from pybpfasm.cli import compile as compile_
+from pybpfasm.cli import map as map_
 from pybpfasm.cli.errors import UsageError
 from pybpfasm.errors import BpfError
 
-_COMMANDS = (asm, dis, run, cfg, elf, btf, probe, load, attach, prog, map, link)
+_COMMANDS = (compile_, check, explain, asm, dis, run, cfg, elf, btf, probe, load, attach, prog, map_, link)
 
 _EPILOG = """\
 `-` is standard input or output. Exit status: 0 it worked, 1 the input is bad (or the program that was run has a fault),
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m pybpfasm",
-        description="Assemble, disassemble, run, load and look into eBPF programs.",
+        description="Compile, assemble, disassemble, run, load and look into eBPF programs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

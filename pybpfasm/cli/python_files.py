@@ -5,6 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pybpfasm.cli.errors import InputError
 from pybpfasm.compiler import compile_collection
@@ -18,11 +19,16 @@ def compiled(path: Path) -> CollectionSpec:
     Files beside it can be imported from it. Raises `InputError` if it cannot be run or has no program, `CompileError`
     with the place of what cannot be compiled.
     """
+    return compile_collection(programs(path), {}, {})
+
+
+def programs(path: Path) -> list[Program[Any]]:
+    """All programs that the file has by name, in its order; it is run. Raises `InputError`."""
     module = _run(path)
     found = dict.fromkeys(each for each in vars(module).values() if isinstance(each, Program))
     if not found:
         raise InputError(f"{path}: there is no program in it: a function with a hook, such as @pybpfasm.connect4")
-    return compile_collection(found, {}, {})
+    return list(found)
 
 
 def _run(path: Path) -> ModuleType:

@@ -14,19 +14,20 @@ from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.moved_packets import check_packets
 from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.frontend.sections import Sections
+from pybpfasm.compiler.passes.pipeline import Watch
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
-from pybpfasm.ir.function import Function, Unit
+from pybpfasm.ir.function import Function, Unit, reverse_postorder
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
-from pybpfasm.records import evolve
+from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
 
 if TYPE_CHECKING:
     from pybpfasm.btf import Btf
 
-__all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program"]
+__all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program", "operations_of"]
 
 STACK_BYTES = 512
 
@@ -62,6 +63,9 @@ def compile_collection(
 
     `constants` replaces module-level constants as in `compile_program`; each has to be used by one program at least.
     `max_entries` gives maps another size, by name; `kernel_types` is as in `compile_program`.
+
+    Raises `CompileError` with the place in the source; `BpfError` for a constant or a map that no program uses, and for
+    two maps of one name.
     """
     specs: dict[str, ProgramSpec] = {}
     maps: dict[str, MapSpec] = {}
@@ -85,19 +89,50 @@ def compile_collection(
     return CollectionSpec(specs, sized)
 
 
+@frozen
+class Operations:
+    """A program between its passes and its registers: as text, and each operation with the file and line it is of."""
+
+    text: str
+    placed: tuple[tuple[str, int, str], ...]
+
+
+def operations_of(
+    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None
+) -> Operations:
+    """What a program is when all passes are done. Raises `CompileError`."""
+    from pybpfasm.compiler.passes.pipeline import SIMPLIFIED
+    from pybpfasm.ir.text import format_function, format_operation
+
+    texts: list[str] = []
+    placed: list[tuple[str, int, str]] = []
+
+    def watch(name: str, function: Function) -> None:
+        if name == SIMPLIFIED:
+            texts.append(format_function(function))
+            for block in reverse_postorder(function.entry):
+                placed.extend(
+                    (each.location.file, each.location.line, format_operation(each)) for each in block.operations
+                )
+
+    lowering = Lowering({}, target_for(target), Sections(), kernel_types)
+    _compile(program, lowering, watch)
+    return Operations("\n\n".join(texts), tuple(placed))
+
+
 def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
     """With the maps of global variables, when all that comes into them is known."""
     used = {section: lowering.variables.map(section) for section in sorted(lowering.variables.used)}
     return evolve(spec, maps={**spec.maps, **used}) if used else spec
 
 
-def _compile(program: Program[Any], lowering: Lowering) -> ProgramSpec:
+def _compile(program: Program[Any], lowering: Lowering, watch: Watch | None = None) -> ProgramSpec:
     if not isinstance(program, Program):
         name = getattr(program, "__name__", "this")  # type: ignore[unreachable]  # callers may lack a type checker
         raise BpfError(f"{name} is no program: decorate it with the hook that it is for, such as @bpf.connect4")
     with paused():
         function = _lowered(program, lowering)
-        code = _generated(function, lowering)
+        code = _generated(function, lowering, watch)
     return ProgramSpec(
         name=program.name,
         type=program.kind.program_type,
@@ -125,10 +160,10 @@ def _lowered(program: Program[Any], lowering: Lowering) -> Function:
     return function
 
 
-def _generated(function: Function, lowering: Lowering) -> Code:
+def _generated(function: Function, lowering: Lowering, watch: Watch | None) -> Code:
     try:
         unit = Unit(function, lowering.functions.all)
-        code = generate(unit, lowering.target)
+        code = generate(unit, lowering.target, watch)
     except EncodingError:
         reason = "the program is too long: no jump reaches over 32767 instructions; unroll less"
         raise CompileError(function.location, reason) from None

@@ -92,7 +92,10 @@ def mov_imm(dst: int, imm: int, *, bits: int = 64) -> Instruction:
 
 
 def mov_signed(dst: int, source: int, width: int, *, bits: int = 64) -> Instruction:
-    """`dst` = the low `width` bits of `source`, 8, 16 or 32, sign-extended to `bits` (Linux 6.6)."""
+    """`dst` = the low `width` bits of `source`, 8, 16 or 32, sign-extended to `bits` (Linux 6.6).
+
+    Raises `EncodingError` for another width.
+    """
     if bits in _MOV and (width not in (8, 16, 32) or width >= bits):
         raise EncodingError(f"a sign of {width} bits in a move of {bits}: 8 and 16 are possible, 32 with 64")
     return Instruction(_MOV[bits], dst, source, width)

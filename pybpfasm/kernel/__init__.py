@@ -1,4 +1,8 @@
-"""The running kernel: maps, programs and links as objects that own file descriptors, and pins that outlive them."""
+"""The running kernel: maps, programs and links as objects that own file descriptors, and pins that outlive them.
+
+Everything works from Linux 5.10 on; where something came later its docstring has the version. What the kernel refuses
+is a `KernelError` that says what, why and, where it is a matter of privilege, which capability is missing.
+"""
 
 from typing import TYPE_CHECKING
 

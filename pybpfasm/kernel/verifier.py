@@ -103,6 +103,34 @@ def _after(report: list[str], heading: str) -> str | None:
     return " ".join(row.strip() for row in below[:end]) or None
 
 
+_STATE = re.compile(r"^(\d+): (R\d.*|frame\d+: R\d.*)$")
+_BEHIND = re.compile(r"^(\d+): \([0-9a-f]{2}\) [^;]*;\s*(.*)$")
+_PROCESSED = re.compile(r"^processed (\d+) insns", re.MULTILINE)
+
+
+def states(log: str) -> dict[int, str]:
+    """What the verifier knew behind each slot's instruction, the first time: of a log of instructions (log level 2).
+
+    From Linux 5.18 on what an instruction changed stands behind it; before, all is told in front of the next one.
+    """
+    found: dict[int, str] = {}
+    last: int | None = None
+    for row in log.splitlines():
+        if (behind := _BEHIND.match(row)) is not None:
+            found.setdefault(int(behind[1]), behind[2].strip())
+        elif (state := _STATE.match(row)) is not None and last is not None and last != int(state[1]):
+            found.setdefault(last, state[2])
+        instruction = _INSTRUCTION.match(row)
+        last = int(instruction[1]) if instruction is not None else (None if row.startswith("from ") else last)
+    return found
+
+
+def processed(log: str) -> int | None:
+    """How many instructions the verifier went through, by a log's statistics."""
+    found = _PROCESSED.search(log)
+    return None if found is None else int(found[1])
+
+
 def source_line(spec: ProgramSpec, slot: int) -> SourceLine | None:
     """Where the instruction in a slot comes from."""
     before = [line for line in spec.lines if line.slot <= slot]

@@ -222,7 +222,7 @@ class SockHash(MapDeclaration[K, V]):
         only_in_program("delete")
 
     def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
-        """The map to create, as for others."""
+        """The map to create, as for others. Raises `BpfError` for a value that is no cookie."""
         spec = super().spec(name, max_entries=max_entries)
         if spec.value.size != _COOKIE_BYTES:
             raise BpfError(

@@ -136,7 +136,7 @@ class RingBuf(_Untyped):
         only_in_program("output")
 
     def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
-        """The map to create, as for others."""
+        """The map to create, as for others. Raises `BpfError` for a size that this type cannot have."""
         spec = super().spec(name, max_entries=max_entries)
         size = spec.max_entries
         if size < _PAGE_BYTES or size & (size - 1):
@@ -174,5 +174,4 @@ class StackTrace(_Untyped):
 
     def spec(self, name: str, *, max_entries: int | None = None) -> MapSpec:
         """The map to create, as for others."""
-
         return evolve(super().spec(name, max_entries=max_entries), value=Untyped(8 * self.depth))
