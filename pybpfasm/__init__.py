@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SkStorage,
         SockHash,
     )
+    from pybpfasm.lang.nested_maps import ArrayOfMaps, HashOfMaps
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
     from pybpfasm.lang.packets import SkBuff, XdpMd, csum_diff
     from pybpfasm.lang.printing import printk
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
         Stack,
         StackTrace,
     )
+    from pybpfasm.lang.storages import CgroupStorage, InodeStorage, TaskStorage
     from pybpfasm.lang.targets import (
         CgroupArray,
         CpuMap,
@@ -187,6 +189,8 @@ if not TYPE_CHECKING:
                 timer_set_callback timer_start""",
             "lang.dynptrs": "Dynptr",
             "lang.kptrs": "Kptr kptr_xchg",
+            "lang.nested_maps": "ArrayOfMaps HashOfMaps",
+            "lang.storages": "CgroupStorage InodeStorage TaskStorage",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -202,16 +206,20 @@ __all__ = [
     "CLOCK_MONOTONIC",
     "CLOCK_REALTIME",
     "Array",
+    "ArrayOfMaps",
     "Bits",
     "BloomFilter",
     "Buffer",
     "CgroupArray",
+    "CgroupStorage",
     "CpuMap",
     "DevMap",
     "DevMapHash",
     "Dynptr",
     "Global",
     "HashMap",
+    "HashOfMaps",
+    "InodeStorage",
     "KernelStruct",
     "Kptr",
     "Length",
@@ -241,6 +249,7 @@ __all__ = [
     "Stack",
     "StackTrace",
     "Struct",
+    "TaskStorage",
     "Timer",
     "TracepointEvent",
     "TracingContext",

@@ -17,6 +17,7 @@ from pybpfasm.compiler.frontend.values import (
     UNSIGNED,
     BoundMethod,
     Constant,
+    MapTarget,
     Place,
     Pointer,
     Scalar,
@@ -95,6 +96,8 @@ class Calls:
                 return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
+            case BoundMethod(owner=Pointer(target=MapTarget()) as pointer, name=name):
+                return self._lowering.maps.call_inner(node, pointer, name)
             case BoundMethod(owner=Pointer() as pointer, name=name) if _of_registers(pointer):
                 return self._lowering.arguments.method(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type() as context) as pointer, name=name) if context is Dynptr:
