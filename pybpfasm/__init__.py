@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pybpfasm.lang.buffers import Buffer
     from pybpfasm.lang.callbacks import loop
     from pybpfasm.lang.contexts import SkMsg, Sock, SockAddr, SockOps, Sockopt
+    from pybpfasm.lang.dynptrs import Dynptr
     from pybpfasm.lang.globals import Global, ReadOnly
     from pybpfasm.lang.guards import SpinLock, preempt_disabled, rcu_read_lock, spin_lock
     from pybpfasm.lang.iterators import numbers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         kernel_pointer,
     )
     from pybpfasm.lang.kfuncs import kfunc
+    from pybpfasm.lang.kptrs import Kptr, kptr_xchg
     from pybpfasm.lang.maps import (
         BPF_ANY,
         BPF_EXIST,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         SkStorage,
         SockHash,
     )
+    from pybpfasm.lang.nested_maps import ArrayOfMaps, HashOfMaps
     from pybpfasm.lang.numbers import can_loop, cast, sdiv, smod
     from pybpfasm.lang.packets import SkBuff, XdpMd, csum_diff
     from pybpfasm.lang.printing import printk
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
         Stack,
         StackTrace,
     )
+    from pybpfasm.lang.storages import CgroupStorage, InodeStorage, TaskStorage
     from pybpfasm.lang.targets import (
         CgroupArray,
         CpuMap,
@@ -183,6 +187,10 @@ if not TYPE_CHECKING:
             "lang.kfuncs": "kfunc",
             "lang.timers": """CLOCK_BOOTTIME CLOCK_MONOTONIC CLOCK_REALTIME Timer timer_cancel timer_init
                 timer_set_callback timer_start""",
+            "lang.dynptrs": "Dynptr",
+            "lang.kptrs": "Kptr kptr_xchg",
+            "lang.nested_maps": "ArrayOfMaps HashOfMaps",
+            "lang.storages": "CgroupStorage InodeStorage TaskStorage",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -198,16 +206,22 @@ __all__ = [
     "CLOCK_MONOTONIC",
     "CLOCK_REALTIME",
     "Array",
+    "ArrayOfMaps",
     "Bits",
     "BloomFilter",
     "Buffer",
     "CgroupArray",
+    "CgroupStorage",
     "CpuMap",
     "DevMap",
     "DevMapHash",
+    "Dynptr",
     "Global",
     "HashMap",
+    "HashOfMaps",
+    "InodeStorage",
     "KernelStruct",
+    "Kptr",
     "Length",
     "LpmTrie",
     "LruHash",
@@ -235,6 +249,7 @@ __all__ = [
     "Stack",
     "StackTrace",
     "Struct",
+    "TaskStorage",
     "Timer",
     "TracepointEvent",
     "TracingContext",
@@ -282,6 +297,7 @@ __all__ = [
     "kernel_pointer",
     "kfunc",
     "kprobe",
+    "kptr_xchg",
     "kretprobe",
     "load_acquire",
     "loop",

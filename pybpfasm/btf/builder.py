@@ -79,7 +79,8 @@ class BtfBuilder:
             case types.Typedef():
                 return kinds.Typedef(type_.name, self.type_id(type_.type))
             case types.Pointer():
-                return kinds.Ptr(self.type_id(type_.type))
+                pointee = self.type_id(type_.type)
+                return kinds.Ptr(self.add(kinds.TypeTag(type_.tag, pointee)) if type_.tag else pointee)
             case types.Array():
                 element = self.type_id(type_.type)
                 return kinds.Array(element, self.type_id(types.Int("__ARRAY_SIZE_TYPE__", 4)), type_.count)

@@ -116,10 +116,11 @@ class Forward(Value):
 
 
 class Pointer(Value):
-    """A pointer: 8 bytes on 64-bit machines."""
+    """A pointer: 8 bytes on 64-bit machines. `tag` is a type tag of what it points to."""
 
     type: Type
     size: int = 8
+    tag: str = ""
 
 
 Type = Void | Int | Float | Enum | Typedef | Array | Struct | Union | Forward | Pointer

@@ -10,11 +10,13 @@ _FEATURES = {
     # Not probed by itself: it came with the same version.
     "stack_by_index": "atomics that fetch",
     "fetching_atomics": "atomics that fetch",
-    # Of these only bpf_loop is measured, for one type of program; XDP's copies came with the version after it.
+    # Of these only bpf_loop is measured, for one type of program; XDP's copies and dynptrs came
+    # one and two versions after it.
     "for_each": "helper bpf_loop in cgroup_sock_addr programs",
     "timers": "helper bpf_loop in cgroup_sock_addr programs",
     "trace_vprintk": "helper bpf_loop in cgroup_sock_addr programs",
     "bpf_loop": "helper bpf_loop in cgroup_sock_addr programs",
+    "dynptrs": "helper bpf_loop in cgroup_sock_addr programs",
     "xdp_bytes": "helper bpf_loop in cgroup_sock_addr programs",
     # Measured by a function that came with 6.2.
     "kfuncs": "kernel functions that any program can call",

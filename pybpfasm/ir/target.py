@@ -44,6 +44,7 @@ class Target:
     timers: bool = False  # 5.15, b00628b1c7d5
     trace_vprintk: bool = False  # 5.16, 10aceb629e19
     bpf_loop: bool = False  # 5.17, e6f2dd0f8067
+    dynptrs: bool = False  # 5.19, bc34dee65a65
     xdp_bytes: bool = False  # 5.18, 3f364222d032
     kfuncs: bool = False  # 6.4, 6018e1f407cc: those that iterate and those that lock
     may_goto: bool = False  # 6.9, 011832b97b31

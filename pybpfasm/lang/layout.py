@@ -128,7 +128,23 @@ class Field:
         return self.type.size if self.bits is None else self.unit
 
 
-ValueType = IntType | NetworkType | TextType | ArrayType | StructType
+@frozen
+class KptrType:
+    """A pointer to a struct of the kernel that a map holds; `declared` is the program's class for it."""
+
+    struct: str
+    declared: Any = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return 8
+
+    def __str__(self) -> str:
+        return f"Kptr[{self.struct}]"
+
+
+ValueType = IntType | NetworkType | TextType | ArrayType | StructType | KptrType
 
 
 @frozen
@@ -231,6 +247,8 @@ def btf_type(type_: ValueType) -> btf.Type:
             return btf.Array(btf.Int("char", 1, signed=True), type_.size)
         case ArrayType(element=element, count=count):
             return btf.Array(btf_type(element), count)
+        case KptrType():
+            return btf.Pointer(btf.Struct(type_.struct, 0), tag="kptr")
         case StructType():
             kind = btf.Union if type_.union else btf.Struct
             return kind(type_.name, type_.size, tuple(map(_member, type_.fields)))

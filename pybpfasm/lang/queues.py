@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pybpfasm.errors import BpfError
 from pybpfasm.lang.buffers import Data
 from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.dynptrs import Dynptr
 from pybpfasm.lang.maps import BPF_ANY, MapDeclaration, V, method, only_in_program
 from pybpfasm.lang.types import Record, u32
 from pybpfasm.records import evolve
@@ -124,6 +125,10 @@ class RingBuf(_Untyped):
     def discard(self, event: Record, flags: int = 0) -> None:
         """Give a reserved event's room back; it cannot be used afterwards."""
         only_in_program("discard")
+
+    def reserve_dynptr(self, size: int) -> Dynptr:
+        """Room for so many bytes; it has to be handed to its `submit` or `discard`, also if there is none."""
+        only_in_program("reserve_dynptr")
 
     @method(Helper.RINGBUF_OUTPUT, "map", "data", "size", "flags", gives="signed")
     def output(self, data: Data, flags: int = 0) -> int:

@@ -24,6 +24,7 @@ from pybpfasm.lang.layout import (
     Declared,
     Field,
     IntType,
+    KptrType,
     LayoutError,
     Length,
     NetworkType,
@@ -39,6 +40,7 @@ __all__ = [
     "Bits",
     "Field",
     "IntType",
+    "KptrType",
     "LayoutError",
     "Length",
     "NetworkType",
@@ -182,6 +184,9 @@ def value_type(annotation: Any) -> ValueType:
         return NetworkType(annotation.bits)
     if is_record(annotation):
         return annotation.__layout__  # type: ignore[no-any-return]  # what records have
+    layout_of = getattr(get_origin(annotation), "__layout_of__", None)
+    if layout_of is not None:
+        return layout_of(annotation)  # type: ignore[no-any-return]  # what such classes have
     raise LayoutError(f"{annotation!r} has no layout{_hint(annotation)}")
 
 
@@ -367,6 +372,10 @@ def pack(annotation: Any, value: Any) -> bytes:
                 raise LayoutError(f"{value!r} is no list of {count}")
             element = get_args(annotation.__origin__)[0]
             return b"".join(pack(element, each) for each in value)
+        case KptrType():
+            if value not in (0, None) and not hasattr(type(value), "__layout_of__"):
+                raise LayoutError(f"{value!r} is no {type_}: it is empty until a program has put a pointer there")
+            return bytes(8)
         case StructType():
             if not isinstance(value, Record) or value.__layout__ != type_:
                 raise LayoutError(f"{value!r} is no {type_.name}")
@@ -386,5 +395,7 @@ def unpack(annotation: Any, data: bytes) -> Any:
         case ArrayType(element=element):
             inner = get_args(annotation.__origin__)[0]
             return [unpack(inner, data[at : at + element.size]) for at in range(0, len(data), element.size)]
+        case KptrType():
+            return int.from_bytes(data, "little")
         case StructType():
             return annotation.from_bytes(data)

@@ -18,6 +18,7 @@ from pybpfasm.compiler.frontend.values import (
     BoundMethod,
     Constant,
     KernelPlace,
+    MapTarget,
     Place,
     Pointer,
     Scalar,
@@ -31,6 +32,7 @@ from pybpfasm.lang import types as lang
 from pybpfasm.lang.buffers import MOST_BYTES, Buffer, Data, Exact, Into, KernelObject
 from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
+from pybpfasm.lang.dynptrs import Dynptr
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.printing import printk
 from pybpfasm.lang.types import ArrayType, IntType, NetworkType, Record, is_record, value_type
@@ -95,8 +97,12 @@ class Calls:
                 return self._lowering.maps.call(node, declaration, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name="optval"):
                 return self._optval(node, pointer)
+            case BoundMethod(owner=Pointer(target=MapTarget()) as pointer, name=name):
+                return self._lowering.maps.call_inner(node, pointer, name)
             case BoundMethod(owner=Pointer() as pointer, name=name) if _of_registers(pointer):
                 return self._lowering.arguments.method(node, pointer, name)
+            case BoundMethod(owner=Pointer(target=type() as context) as pointer, name=name) if context is Dynptr:
+                return self._lowering.dynptrs.call(node, pointer, name)
             case BoundMethod(owner=Pointer(target=type()) as pointer, name=name):
                 return self._lowering.packets.call(node, pointer, name)
             case Constant(value=type() as struct) if is_record(struct):

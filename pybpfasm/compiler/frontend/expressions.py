@@ -21,6 +21,7 @@ from pybpfasm.compiler.frontend.values import (
     KernelPlace,
     KernelType,
     Listed,
+    MapTarget,
     Place,
     Pointer,
     Scalar,
@@ -224,6 +225,10 @@ class Expressions:
                 return BoundMethod(owner, node.attr)
             case Pointer(target=type()):
                 return self._lowering.memory.read_context(node, owner)
+            case Pointer(target=MapTarget(declaration=declaration)) if _is_method(type(declaration), node.attr):
+                return BoundMethod(owner, node.attr)
+            case Pointer(target=MapTarget()):
+                self._lowering.fail(node, f"{describe(owner)} has no attribute `{node.attr}`")
             case Pointer(target=KernelType()) | KernelPlace():
                 return self._lowering.kernel.field(node, owner)
             case Place() if text_method(owner, node.attr):

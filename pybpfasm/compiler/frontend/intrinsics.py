@@ -19,6 +19,7 @@ Rules = dict[Callable[..., Any], Rule]
 _PARTS: "dict[str, Callable[[Lowering], Rules]]" = {
     "pybpfasm.lang.assembly": lambda lowering: lowering.assembly.rules(),
     "pybpfasm.lang.kernel_structs": lambda lowering: lowering.kernel.rules(),
+    "pybpfasm.lang.kptrs": lambda lowering: lowering.kptrs.rules(),
     "pybpfasm.lang.packets": lambda lowering: lowering.checksums.rules(),
     "pybpfasm.lang.probing": lambda lowering: lowering.probing.rules(),
     "pybpfasm.lang.timers": lambda lowering: lowering.timers.rules(),

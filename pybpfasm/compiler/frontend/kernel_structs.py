@@ -39,6 +39,7 @@ from pybpfasm.lang.kernel_structs import KernelStruct, kernel_pointer
 from pybpfasm.lang.types import (
     ArrayType,
     IntType,
+    KptrType,
     LayoutError,
     NetworkType,
     StructType,
@@ -116,6 +117,7 @@ class KernelStructs:
         assert layout is not None  # noqa: S101 - neither a struct nor bool
         if isinstance(layout, IntType | NetworkType):
             return self._lowering.memory.number(self._loaded(node, place, layout.size), layout, node)
+        assert not isinstance(layout, KptrType)  # noqa: S101 - no struct of the kernel declares one
         return self._copied(node, place, layout)
 
     def pointer(self, node: ast.AST, place: KernelPlace) -> Pointer:
@@ -322,9 +324,12 @@ def declared_as(annotation: Any) -> Declared:
             return Declared(struct=KernelType(parts[0]), nullable=True)
         raise AnnotationError("only a KernelStruct can be `… | None` here")
     try:
-        return Declared(layout=value_type(annotation))
+        layout = value_type(annotation)
     except LayoutError as error:
         raise AnnotationError(str(error)) from None
+    if isinstance(layout, KptrType):
+        raise AnnotationError("a Kptr is a field of a map's value: name the struct itself")
+    return Declared(layout=layout)
 
 
 def _fields(declared: type[KernelStruct]) -> dict[str, Any]:

@@ -66,10 +66,12 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.arguments import Arguments
     from pybpfasm.compiler.frontend.assembly import InlineAssembly
     from pybpfasm.compiler.frontend.checksums import Checksums
+    from pybpfasm.compiler.frontend.dynptrs import Dynptrs
     from pybpfasm.compiler.frontend.guards import Guards
     from pybpfasm.compiler.frontend.iterators import Iterators
     from pybpfasm.compiler.frontend.kernel_structs import KernelStructs
     from pybpfasm.compiler.frontend.kfuncs import Kfuncs
+    from pybpfasm.compiler.frontend.kptrs import Kptrs
     from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
     from pybpfasm.compiler.frontend.timers import Timers
@@ -171,6 +173,20 @@ class Lowering:
         from pybpfasm.compiler.frontend.checksums import Checksums
 
         return Checksums(self)
+
+    @cached_property
+    def kptrs(self) -> "Kptrs":
+        """Pointers that maps hold."""
+        from pybpfasm.compiler.frontend.kptrs import Kptrs
+
+        return Kptrs(self)
+
+    @cached_property
+    def dynptrs(self) -> "Dynptrs":
+        """Memory of a size that is known when the program runs."""
+        from pybpfasm.compiler.frontend.dynptrs import Dynptrs
+
+        return Dynptrs(self)
 
     @cached_property
     def timers(self) -> "Timers":

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import expected
 from pybpfasm.compiler.frontend.signatures import parameters_of
-from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Place, Pointer, Scalar, Value, describe
+from pybpfasm.compiler.frontend.values import (
+    SIGNED,
+    UNSIGNED,
+    Constant,
+    KernelPlace,
+    KernelType,
+    MapTarget,
+    Place,
+    Pointer,
+    Scalar,
+    Value,
+    describe,
+)
 from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
@@ -22,6 +34,7 @@ from pybpfasm.lang.types import (
     btf_type,
     value_type,
 )
+from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -39,13 +52,39 @@ class MapMethods:
         """The result of a method."""
         if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
             return self._lowering.ring.call(node, declaration, name)
+        if isinstance(declaration, RingBuf) and name == "reserve_dynptr":
+            return self._lowering.dynptrs.reserve(node, declaration)
         if name == "for_each":
             return self._lowering.callbacks.for_each(node, declaration)
+        if hasattr(declaration, "inner"):
+            return self._inner(node, declaration)
+        return self._call(node, declaration, name, self.address(node, declaration))
+
+    def call_inner(self, node: ast.Call, pointer: Pointer, name: str) -> Value:
+        """The result of a method of a map that was found in a map."""
+        target = pointer.target
+        assert isinstance(target, MapTarget)  # noqa: S101 - as the caller knows
+        if pointer.nullable:
+            self._lowering.fail(node.func, "this may be None: test it first")
+        if not hasattr(getattr(target.declaration, name), "__bpf_method__"):
+            self._lowering.fail(node.func, f"`{name}` is for maps that are called by their own names")
+        return self._call(node, target.declaration, name, pointer.operand)
+
+    def _inner(self, node: ast.Call, declaration: Any) -> Pointer:
+        """A map at a key, or None."""
+        lowering = self._lowering
+        bound = lowering.calls.bind(node, declaration.lookup)
+        key = self.stored(bound["key"], declaration.key_annotation, "key")
+        result = lowering.value(Type(Kind.MAP, nullable=True))
+        arguments = (self.address(node, declaration), key)
+        lowering.emit(Call(result, int(Helper.MAP_LOOKUP_ELEM), arguments, lowering.location(node)))
+        return Pointer(result, MapTarget(declaration.inner), nullable=True, kind=Kind.MAP)
+
+    def _call(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str, address: Argument) -> Value:
         function = getattr(declaration, name)
         bound = self._lowering.calls.bind(node, function)
         rule = function.__bpf_method__
         assert isinstance(rule, Method)  # noqa: S101 - as `method` marks them
-        address = self.address(node, declaration)
         by_name = {
             parameter: self._argument(argument, declaration, function, parameter)
             for parameter, argument in bound.items()
@@ -117,16 +156,33 @@ class MapMethods:
                 return self._into(node, declaration)
             case "data":
                 return self.data(node)
+            case "task" | "inode" | "cgroup":
+                return self._owner(node, name)
             case "ctx" | "sock":
                 return calls.plain_argument(node, expected(calls.hints(node, function)[name]))
             case _:
                 return self._lowering.expressions.operand(node, self._lowering.expressions.number(node))
 
+    def _owner(self, node: ast.expr, name: str) -> Argument:
+        """What a storage's value belongs to."""
+        lowering = self._lowering
+        value = lowering.expressions.value(node)
+        if isinstance(value, KernelPlace):
+            value = lowering.kernel.pointer(node, value)
+        struct = {"task": "task_struct"}.get(name, name)
+        if not isinstance(value, Pointer) or not isinstance(value.target, KernelType) or value.target.name != struct:
+            lowering.fail(node, f"a struct {struct} of the kernel is wanted, this is {describe(value)}")
+        if value.nullable:
+            lowering.fail(node, "this may be None: test it first")
+        if value.kind is not Kind.KERNEL:
+            lowering.fail(node, "the verifier knows nothing of this address: a pointer that the kernel gave is wanted")
+        return value.operand
+
     def _into(self, node: ast.expr, declaration: MapDeclaration[Any, Any]) -> Base:
         """A struct that a helper writes to."""
         return self._in_place(node, self._lowering.expressions.value(node), self.value_layout(node, declaration))
 
-    def _chosen(self, argument: str | int, by_name: dict[str, Any], address: MapReference, function: Any) -> Argument:
+    def _chosen(self, argument: str | int, by_name: dict[str, Any], address: Argument, function: Any) -> Argument:
         if isinstance(argument, int):
             return argument
         if argument == "map":

@@ -32,6 +32,7 @@ from pybpfasm.lang.types import (
     ArrayType,
     Field,
     IntType,
+    KptrType,
     NetworkType,
     Record,
     StructType,
@@ -162,6 +163,8 @@ class Memory:
         type_ = place.type
         if isinstance(type_, StructType | ArrayType | TextType):
             return place
+        if isinstance(type_, KptrType):
+            self._lowering.fail(node, "what a map holds is taken out by kptr_xchg(…), and then used")
         if place.offset < _HIDDEN_BYTES and isinstance(place.base, IrValue) and place.base.type.kind is Kind.CONTEXT:
             self._lowering.fail(node, "the kernel does not show what all records of tracepoints begin with")
         loaded = self._lowering.access.read(node, place)
@@ -266,6 +269,8 @@ class Memory:
     def _write_constant(self, place: Place, node: ast.AST, value_node: ast.AST, value: Any, name: str) -> None:
         """A Python object: a struct of a constant, `b"text"`, a list or a tuple."""
         match place.type:
+            case KptrType() if hasattr(type(value), "__layout_of__") and on_stack(place.base):
+                self._lowering.access.store(node, place.base, place.offset, place.type.size, 0)
             case StructType() as layout if isinstance(value, Record) and value.__layout__ == layout:
                 if layout.union:
                     self._write_bytes(place, node, bytes(value))
@@ -409,6 +414,8 @@ def _name_place(node: ast.AST) -> ast.AST:
 def holds_special(type_: ValueType) -> bool:
     """Whether there is a lock in it, or what else only the kernel may touch."""
     match type_:
+        case KptrType():
+            return True
         case StructType(name=name, fields=fields):
             return name in SPECIAL or any(holds_special(each.type) for each in fields)
         case ArrayType(element=element):

@@ -44,9 +44,12 @@ class Loan:
 _RESERVED = Loan("reserved", "hand it to submit() or discard()")
 _FOUND = Loan("found", "hand it to sk_release()")
 _ACQUIRED = Loan("acquired", "hand it to the function that releases it")
+_DYNPTR = Loan("reserved", "hand it to submit() or discard()")
 
 _ACQUIRE: dict[int, Loan] = {
     Helper.RINGBUF_RESERVE: _RESERVED,
+    Helper.RINGBUF_RESERVE_DYNPTR: _DYNPTR,
+    Helper.KPTR_XCHG: _ACQUIRED,
     Helper.SK_LOOKUP_TCP: _FOUND,
     Helper.SK_LOOKUP_UDP: _FOUND,
     Helper.SKC_LOOKUP_TCP: _FOUND,
@@ -55,7 +58,14 @@ _RELEASE: dict[int, Loan] = {
     Helper.RINGBUF_SUBMIT: _RESERVED,
     Helper.RINGBUF_DISCARD: _RESERVED,
     Helper.SK_RELEASE: _FOUND,
+    Helper.RINGBUF_SUBMIT_DYNPTR: _DYNPTR,
+    Helper.RINGBUF_DISCARD_DYNPTR: _DYNPTR,
+    Helper.KPTR_XCHG: _ACQUIRED,
 }
+
+# Which argument is given back, where it is not the first; and which holds what is lent, where the result does not.
+_BACK_AT: dict[int, int] = {Helper.KPTR_XCHG: 1}
+_HELD_AT: dict[int, int] = {Helper.RINGBUF_RESERVE_DYNPTR: 3}
 
 
 @frozen
@@ -121,10 +131,11 @@ class _Following:
     def _through(self, block: Block, state: State) -> list[tuple[Block, State]]:
         for operation in block.operations:
             match operation:
-                case Call() | CallKernel() if (loan := _lent(operation)) is not None:
-                    _acquire(operation, loan, state)
-                case Call() | CallKernel() if (loan := _given_back(operation)) is not None:
-                    _release(operation, loan, state)
+                case Call() | CallKernel() if _lent(operation) or _given_back(operation):
+                    _give_and_take(operation, state)
+                case Call(helper=Helper.DYNPTR_DATA):
+                    _check_use(operation, state)
+                    _derive(operation.arguments[0], operation, state)
                 case Call(helper=Helper.TAIL_CALL):
                     _check_tail_call(operation, state)
                 case Copy(source=Value() as source) | Binary(left=Value() as source):
@@ -148,6 +159,17 @@ def _loan(operation: Lending) -> Loan:
     return loan
 
 
+def _give_and_take(operation: Lending, state: State) -> None:
+    """An exchange does both."""
+    back, lent = _given_back(operation), _lent(operation)
+    if back is not None:
+        place = _BACK_AT.get(operation.helper, 0) if isinstance(operation, Call) else 0
+        if operation.arguments[place] != 0:
+            _release(operation, operation.arguments[place], back, state)
+    if lent is not None:
+        _acquire(operation, lent, state)
+
+
 def _acquire(operation: Lending, loan: Loan, state: State) -> None:
     result = operation.result
     known = state.get(operation)
@@ -156,12 +178,13 @@ def _acquire(operation: Lending, loan: Loan, state: State) -> None:
             operation.location,
             f"what was {loan.verb} here the round before is not given back: {loan.how}",
         )
-    holders = frozenset() if result is None else frozenset((result,))
+    held_at = _HELD_AT.get(operation.helper) if isinstance(operation, Call) else None
+    holder: Any = result if held_at is None else operation.arguments[held_at]
+    holders = frozenset() if holder is None else frozenset((holder,))
     state[operation] = Held(open=True, returned=False, holders=holders)
 
 
-def _release(operation: Lending, loan: Loan, state: State) -> None:
-    given = operation.arguments[0]
+def _release(operation: Lending, given: Any, loan: Loan, state: State) -> None:
     found = [call for call, held in state.items() if given in held.holders and _lent(call) is loan]
     if not found:
         raise CompileError(operation.location, f"this is nothing that was {loan.verb}")
@@ -173,10 +196,10 @@ def _release(operation: Lending, loan: Loan, state: State) -> None:
         state[call] = evolve(state[call], open=False, returned=True)
 
 
-def _derive(source: Value, operation: Copy | Binary, state: State) -> None:
+def _derive(source: Any, operation: Copy | Binary | Call, state: State) -> None:
     """An address in the middle of it is good for as long."""
     for call, held in state.items():
-        if source in held.holders and operation.result.type.is_address:
+        if source in held.holders and operation.result is not None and operation.result.type.is_address:
             state[call] = evolve(held, holders=held.holders | {operation.result})
 
 
@@ -225,7 +248,9 @@ def _both_sides(operation: Branch, state: State) -> list[tuple[Block, State]]:
     if operation.right == 0 and operation.code in (Jump.JEQ, Jump.JNE) and isinstance(operation.left, Value):
         none = yes if operation.code is Jump.JEQ else no
         for call, held in state.items():
-            if operation.left in held.holders:
+            # What lies in a dynptr may be None, and the dynptr is there all the same.
+            in_place = isinstance(call, Call) and call.helper in _HELD_AT
+            if operation.left in held.holders and not in_place:
                 del none[call]
     return [(operation.yes, yes), (operation.no, no)]
 

@@ -39,7 +39,19 @@ class KernelType:
         return self.declared.kernel_name
 
 
-PointerTarget = StructType | type[Context] | KernelType
+@frozen
+class MapTarget:
+    """A map that was found in a map; `declaration` is one like it."""
+
+    declaration: Any
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self.declaration).__name__
+
+
+PointerTarget = StructType | type[Context] | KernelType | MapTarget
 
 
 @frozen
