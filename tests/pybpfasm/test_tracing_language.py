@@ -159,6 +159,7 @@ RAW: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (ME + "o.b = read_kernel_number(u32, t.stack)\no.a = kernel_pointer(Leader, t).pid", lambda: {"b": STACK_END_MAGIC, "a": threading.get_native_id()}),
     (ME + "o.a = 1 if probe_read_kernel_str(o.text, 1) < 0 else 2", lambda: {"a": 1}),
     (ME + "s = probe_read_kernel(Small, t)\nif s is None:\n    return 0\no.a = 1", lambda: {"a": 1}),
+    (ME + "p = t if t.pid == 0 else t.real_parent\no.pid = p.tgid", lambda: {"pid": os.getppid()}),
     (ME + "for i in range(30):\n    if t.tgid == 1:\n        break\n    t = t.real_parent\no.pid = t.tgid", dict),
 ]  # fmt: skip
 
@@ -340,6 +341,7 @@ RULES = [
     (KP, "a: int, *, b: int", "return 0", "def prog(a: int, *, b: int) -> int: | b", "behind `*` come `result`, what is returned, and `ctx`, the context"),
     (KP, "a: Small", "return 0", "def prog(a: Small) -> int: | a", "Small is not handed over: a number or a KernelStruct is"),
     (KP, "a: int, *, ctx: XdpMd", "return 0", "def prog(a: int, *, ctx: XdpMd) -> int: | ctx", "the context is declared `ctx: PtRegs`"),
+    (BTF, "t: task_struct", "for i in range(3):\n    t = kernel_pointer(task_struct, t.stack)", "for i in range(3): | for", "`t` is read at once where the loop begins, but by copies when it comes around"),
     (KP, "ctx: PtRegs", "return ctx.argument(9)", "return ctx.argument(9) | 9", "the arguments that are in registers have the numbers 0 to"),
     (KP, "ctx: PtRegs", "return ctx.argument(0, Small).x", "return ctx.argument(0, Small).x | Small", "a KernelStruct is wanted"),
     (TP, "ctx: task_struct", "return 0", "def prog(ctx: task_struct) -> int: | def", "this program is declared `def prog(ctx: …) -> int`, with a TracepointEvent"),
