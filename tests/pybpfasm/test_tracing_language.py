@@ -4,6 +4,7 @@
 
 import ctypes
 import os
+import re
 import struct
 import textwrap
 import threading
@@ -225,6 +226,28 @@ def test_probes(write_module: MakeModule, decorator: str, signature: str, body: 
     """Arguments and results from registers, with the widths that the program declares."""
     module = write_module(program(decorator, signature, OWN + body))
     found = attached(module, trigger)
+    assert {name: getattr(found, name) for name in wanted} == wanted
+
+
+def libc() -> str:
+    """The C library that this process runs."""
+    rows = Path("/proc/self/maps").read_text().splitlines()
+    return next(row.split()[-1] for row in rows if re.search(r"/libc[.-][^/]*$", row))
+
+
+UPROBES = [
+    ("uprobe", "text: u64", "probe_read_user_str(o.text, text)", {"text": b"-42"}),
+    ("uprobe", "ctx: PtRegs", "probe_read_user_str(o.text, ctx.argument(0))", {"text": b"-42"}),
+    ("uretprobe", "*, result: i32", "o.a = result", {"a": -42}),
+]  # fmt: skip
+
+
+@pytest.mark.needs(features.UPROBES)
+@pytest.mark.parametrize(("kind", "signature", "body", "wanted"), UPROBES)
+def test_probes_of_processes(write_module: MakeModule, kind: str, signature: str, body: str, wanted: dict[str, Any]) -> None:  # fmt: skip
+    """A function of a library: its argument, text in the process's memory, and its result."""
+    module = write_module(program(f'@bpf.{kind}("{libc()}:atoi")', signature, OWN + body))
+    found = attached(module, lambda: ctypes.CDLL(None).atoi(b"-42"))
     assert {name: getattr(found, name) for name in wanted} == wanted
 
 
