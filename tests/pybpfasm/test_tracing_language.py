@@ -5,6 +5,7 @@
 import ctypes
 import os
 import re
+import socket
 import struct
 import textwrap
 import threading
@@ -24,7 +25,7 @@ from pybpfasm.btf.builder import BtfBuilder
 from pybpfasm.compiler import CompileError, compile_program
 from pybpfasm.kernel import features
 from pybpfasm.kernel.attaching import Targets, way_to_attach
-from pybpfasm.kernel.links import attach_iterator
+from pybpfasm.kernel.links import attach_iterator, attach_struct_ops
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import ProgramSpec
@@ -293,6 +294,56 @@ def test_struct_ops(write_module: MakeModule) -> None:
     module = write_module(program('@bpf.struct_ops("tcp_congestion_ops.ssthresh")', "sk: sock", body))
     with loaded(compile_program(module.prog)) as (made, _):
         assert made.info().name == "prog"
+
+
+CONGESTION = """
+class tcp_sock(KernelStruct):
+    snd_cwnd: u32
+    snd_cwnd_clamp: u32
+
+@bpf.struct_ops("tcp_congestion_ops.ssthresh")
+def ssthresh(sk: tcp_sock) -> int:
+    return max(sk.snd_cwnd >> 1, 2)
+
+@bpf.struct_ops("tcp_congestion_ops.undo_cwnd")
+def undo_cwnd(sk: tcp_sock) -> int:
+    return sk.snd_cwnd
+
+@bpf.struct_ops("tcp_congestion_ops.cong_avoid")
+def cong_avoid(sk: tcp_sock, ack: u32, acked: u32) -> int:
+    o = out.lookup(0)
+    if o is not None:
+        o.b += acked
+        o.pid = sk.snd_cwnd
+    sk.snd_cwnd = min(sk.snd_cwnd_clamp, 77)
+    return 0
+"""
+
+
+@pytest.mark.needs(features.STRUCT_OPS)
+def test_a_congestion_control(write_module: MakeModule) -> None:
+    """Functions of a struct are called for a real connection, and may assign what the kernel lets them."""
+    module = write_module(DECLARATIONS + CONGESTION)
+    specs = {name: compile_program(getattr(module, name)) for name in ("ssthresh", "undo_cwnd", "cong_avoid")}
+    with ExitStack() as held:
+        maps = {"out": held.enter_context(Map.create(specs["cong_avoid"].maps["out"]))}
+        made = {name: held.enter_context(Program.load(spec, maps)) for name, spec in specs.items()}
+        name = f"py{os.getpid()}"
+        held.enter_context(attach_struct_ops("tcp_congestion_ops", made, {"name": name}))
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = held.enter_context(socket.socket())
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        client.connect(server.getsockname())
+        accepted = held.enter_context(server.accept()[0])
+        for _ in range(50):
+            client.sendall(bytes(10_000))
+            left = 10_000
+            while left:
+                left -= len(accepted.recv(left))
+        found = result(module, maps)
+        client.close()
+    assert found.b > 0
+    assert found.pid == 77
 
 
 # The kernel's own functions for tests, which a test run calls: net/bpf/test_run.c. Result: `out` after it.
