@@ -32,4 +32,4 @@ def target_for(kernel: AnyTarget | None) -> Target:
     if isinstance(kernel, Target):
         return kernel
     found = {name: kernel.has(feature) for name, feature in _FEATURES.items()}
-    return Target(kernel.name, int(kernel.isa), **found)
+    return Target(kernel.name, isa=int(kernel.isa), helpers=kernel.known_helpers, **found)

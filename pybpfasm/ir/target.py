@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from pybpfasm.records import frozen
+from pybpfasm.records import field, frozen
+from pybpfasm.uapi import Helper
 
 
 class KernelFacts(Protocol):
@@ -19,16 +20,22 @@ class KernelFacts(Protocol):
     def has(self, feature: str) -> bool:
         """Whether it has a feature, by the feature's name."""
 
+    @property
+    def known_helpers(self) -> frozenset[Helper] | None:
+        """All helpers that it has for whatever type of program; None if that is not known."""
+
 
 @frozen
 class Target:
     """What the compiler makes use of; without a kernel that it compiles for, what all from 5.10 on have.
 
-    `isa` is 3, or 4 for signed division and remainder, sign-extending loads and moves, unconditional byte swaps and
-    long jumps (6.6). The others say by name which instructions or helpers there are, and since when.
+    `helpers` are all that it has for whatever type of program, if that is known. `isa` is 3, or 4 for signed division
+    and remainder, sign-extending loads and moves, unconditional byte swaps and long jumps (6.6). The others say by name
+    which instructions or helpers there are, and since when.
     """
 
     name: str = "5.10"
+    helpers: frozenset[Helper] | None = field(default=None, repr=False)
     isa: int = 3
     store_immediate_to_context: bool = False  # 6.4, f37a8cb84cce
     stack_by_index: bool = False  # 5.12, 01f810ace9ed

@@ -29,13 +29,15 @@ class Target:
     """A kernel that programs are made for.
 
     `name` is its version or release, `isa` the level of its instructions, `features` says by their names which of
-    `pybpfasm.kernel.features` and of the tables of `pybpfasm.kernel.probes` it has.
+    `pybpfasm.kernel.features` and of the tables of `pybpfasm.kernel.probes` it has. `known_helpers` are all that it has
+    for whatever type of program, but for those that print; None for the running kernel, which is not asked for all.
     """
 
     name: str
     isa: IsaLevel
     features: Mapping[str, bool] = field(repr=False)
     _find_helpers: Callable[[ProgramType], frozenset[Helper]] = field(repr=False)
+    known_helpers: frozenset[Helper] | None = field(default=None, repr=False)
 
     def has(self, feature: Feature | str) -> bool:
         """Whether it has a feature. Raises `BpfError` if that is not known, `KernelError` if the kernel is silent."""
@@ -85,7 +87,12 @@ def named_target(name: str) -> Target:
         raise BpfError(f"there is no target {name!r}: there are {', '.join(KERNELS)}")
     place = KERNELS.index(name)
     known = {feature: marks[place] == "+" for feature, marks in FEATURES.items()}
-    return Target(name, IsaLevel(ISA_LEVELS[place]), MappingProxyType(known), partial(_measured_helpers, place))
+    everywhere = 0
+    for masks in HELPERS.values():
+        everywhere |= masks[place]
+    helpers = frozenset(each for each in Helper if everywhere >> each & 1)
+    find = partial(_measured_helpers, place)
+    return Target(name, IsaLevel(ISA_LEVELS[place]), MappingProxyType(known), find, helpers)
 
 
 def _measured_helpers(place: int, program_type: ProgramType) -> frozenset[Helper]:

@@ -1,7 +1,9 @@
 """Bytes on a program's stack, to be filled one by one or by a helper."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from pybpfasm.lang.contexts import Context
+from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.types import LayoutError, Record, be16, be32, be64
 
 MOST_BYTES = 512
@@ -27,3 +29,12 @@ class Buffer:
 
 # What a helper reads as bytes: a struct, an array, text, a buffer, or a number in network order as it lies there.
 Data = Record | bytes | list[Any] | Buffer | be16 | be32 | be64
+
+# What a helper writes to, or reads and writes; its size goes with it.
+Into = Annotated[Record | bytes | list[Any] | Buffer, "into"]
+
+# The same where the kernel knows the size: a struct of its own, a number of 8 bytes.
+Exact = Annotated[Record | bytes | list[Any] | Buffer, "exact"]
+
+# An object of the kernel's, by pointer: a socket, a struct of the kernel, a context where the helper takes one.
+KernelObject = Annotated[KernelStruct | Context, "object"]

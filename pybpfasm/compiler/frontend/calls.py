@@ -17,6 +17,7 @@ from pybpfasm.compiler.frontend.values import (
     UNSIGNED,
     BoundMethod,
     Constant,
+    KernelPlace,
     MapTarget,
     Place,
     Pointer,
@@ -28,7 +29,7 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.ir.operations import Argument, Call, StackAddress, Swap
 from pybpfasm.lang import types as lang
-from pybpfasm.lang.buffers import MOST_BYTES, Buffer
+from pybpfasm.lang.buffers import MOST_BYTES, Buffer, Data, Exact, Into, KernelObject
 from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.dynptrs import Dynptr
@@ -219,6 +220,7 @@ class Calls:
             self._lowering.fail(node, f"a {bound.__name__} is wanted, this is {means}")
 
     def _helper(self, node: ast.Call, function: Function) -> Value:
+        self._must_be_there(node, function)
         hints = self.hints(node, function)
         bound = self.bind(node, function)
         arguments: list[Argument] = []
@@ -230,9 +232,36 @@ class Calls:
                 arguments.append(self._lowering.maps.address(argument, used_map))
             elif isinstance(hint, typing.TypeVar) and used_map is not None:
                 arguments.append(self._lowering.maps.stored(argument, used_map.key_annotation, "key"))
+            elif hint in (Data, Into, Exact):
+                arguments += self._bytes(argument, hint)
+            elif hint == KernelObject:
+                arguments.append(self._kernel_object(argument))
             else:
                 arguments.append(self.plain_argument(argument, self.expected(argument, hint)))
         return self._call(node, function.__bpf_helper__, arguments, hints["return"])  # type: ignore[attr-defined]  # marked
+
+    def _must_be_there(self, node: ast.Call, function: Function) -> None:
+        target = self._lowering.target
+        number = function.__bpf_helper__  # type: ignore[attr-defined]  # marked
+        if target.helpers is not None and number not in target.helpers:
+            name = function.__name__
+            self._lowering.fail(node, f"Linux {target.name}, for which this is compiled, has no helper {name}")
+
+    def _bytes(self, node: ast.expr, hint: Any) -> list[Argument]:
+        """An address, and unless the kernel knows it the size."""
+        base, size = self._lowering.maps.data(node, to_write=hint != Data)
+        return [base] if hint == Exact else [base, size]
+
+    def _kernel_object(self, node: ast.expr) -> Argument:
+        """A pointer to an object of the kernel's, of whatever kind the helper takes: the verifier looks at it."""
+        value = self._lowering.expressions.value(node)
+        if isinstance(value, KernelPlace):
+            value = self._lowering.kernel.pointer(node, value)
+        if not isinstance(value, Pointer):
+            self._lowering.fail(node, f"an object of the kernel's is wanted here, this is {describe(value)}")
+        if value.nullable:
+            self._lowering.fail(node, "this may be None: test it first")
+        return value.operand
 
     def plain_argument(self, node: ast.expr, wanted: Expected) -> Argument:
         """A number or an address, as it is handed to a helper."""
@@ -294,10 +323,18 @@ class Calls:
             self._lowering.fail(argument, str(error))
 
     def _call(self, node: ast.AST, helper: int, arguments: list[Argument], result: Any) -> Value:
+        location = self._lowering.location(node)
+        if result is None or result is type(None):
+            self._lowering.emit(Call(None, int(helper), tuple(arguments), location))
+            return Constant(None)
         target = self._lowering.value()
-        self._lowering.emit(Call(target, int(helper), tuple(arguments), self._lowering.location(node)))
+        self._lowering.emit(Call(target, int(helper), tuple(arguments), location))
         type_ = value_type(result)
-        return Scalar(target, SIGNED if type_ == SIGNED else UNSIGNED)
+        if type_ == SIGNED:
+            return Scalar(target, SIGNED)
+        assert isinstance(type_, IntType)  # noqa: S101 - as helpers are declared
+        # The verifier takes what a helper answers for any number.
+        return Scalar(target, UNSIGNED, None if type_.bits == 64 else (1 << type_.bits) - 1, seen=False)
 
     def bind(self, node: ast.Call, function: Any, method: str | None = None) -> dict[str, ast.expr]:
         """The call's arguments by the names of the parameters they go to."""

@@ -112,10 +112,14 @@ class MapMethods:
         operand = self._lowering.memory.fitting(node, value, type_, f"the map's {what}")
         return self._lowering.memory.spill(node, operand, btf_type(type_).size)
 
-    def data(self, node: ast.expr) -> tuple[Base, int]:
+    def data(self, node: ast.expr, *, to_write: bool = False) -> tuple[Base, int]:
         """Where bytes lie that a helper reads, and how many: a struct, an array, text, a number in network order."""
         lowering = self._lowering
         value = lowering.expressions.value(node)
+        if to_write and not isinstance(value, Place | Pointer):
+            lowering.fail(
+                node, f"a struct, an array or text that can be written is wanted here, this is {describe(value)}"
+            )
         match value:
             case Place(type=StructType() as layout) | Pointer(target=StructType() as layout):
                 return self._in_place(node, value, layout), layout.size
