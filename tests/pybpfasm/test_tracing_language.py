@@ -197,10 +197,10 @@ def attached(module: ModuleType, trigger: Callable[[], None]) -> Any:
         return result(module, maps)
 
 
-def unlink() -> None:
-    """Remove a file that there is not: unlinkat fails with ENOENT."""
+def open_nothing() -> None:
+    """Open a file that there is not: it fails with ENOENT."""
     with pytest.raises(FileNotFoundError):
-        os.unlink("/tmp/there-is-no-such-file")  # noqa: S108 - nothing is made
+        os.open("/tmp/there-is-no-such-file", os.O_RDONLY)  # noqa: S108 - nothing is made
 
 
 def rename() -> None:
@@ -212,10 +212,10 @@ OWN = "if not mine(o):\n    return 0\n"
 
 # Decorator | parameters | statements | what makes it run | what is in `out` then.
 PROBES: list[tuple[str, str, str, Callable[[], None], dict[str, Any]]] = [
-    ('@bpf.kprobe("do_unlinkat")', "dfd: i32", "o.a = dfd", unlink, {"a": -100}),
-    ('@bpf.kprobe("do_unlinkat")', "ctx: PtRegs", "o.a = cast(i32, ctx.argument(0))\no.b = ctx.ip >> 63", unlink, {"a": -100, "b": 1}),
-    ('@bpf.kretprobe("do_unlinkat")', "*, result: i32", "o.a = result", unlink, {"a": -2}),
-    ('@bpf.kretprobe("do_unlinkat")', "ctx: PtRegs", "o.a = cast(i32, ctx.result())", unlink, {"a": -2}),
+    ('@bpf.kprobe("do_sys_openat2")', "dfd: i32", "o.a = dfd", open_nothing, {"a": -100}),
+    ('@bpf.kprobe("do_sys_openat2")', "ctx: PtRegs", "o.a = cast(i32, ctx.argument(0))\no.b = ctx.ip >> 63", open_nothing, {"a": -100, "b": 1}),
+    ('@bpf.kretprobe("do_sys_openat2")', "*, result: i32", "o.a = result", open_nothing, {"a": -2}),
+    ('@bpf.kretprobe("do_sys_openat2")', "ctx: PtRegs", "o.a = cast(i32, ctx.result())", open_nothing, {"a": -2}),
     ('@bpf.kprobe("__set_task_comm")', "t: task_struct, text: u64, *, ctx: PtRegs", "o.pid = t.tgid\nprobe_read_kernel_str(o.text, text)\nevents.output(ctx, htonl(5))", rename, {"pid": os.getpid(), "text": comm()}),
     ('@bpf.kprobe("__set_task_comm")', "ctx: PtRegs", "o.pid = ctx.argument(0, task_struct).tgid", rename, {"pid": os.getpid()}),
 ]  # fmt: skip
