@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         read_kernel_number,
         read_user_number,
         seq_printf,
+        snprintf,
     )
     from pybpfasm.lang.programs import (
         Program,
@@ -90,6 +91,19 @@ if TYPE_CHECKING:
         RingBuf,
         Stack,
         StackTrace,
+    )
+    from pybpfasm.lang.sockets import (
+        CURRENT_NETNS,
+        TcpSock,
+        Tuple4,
+        Tuple6,
+        get_listener_sock,
+        sk_fullsock,
+        sk_lookup_tcp,
+        sk_lookup_udp,
+        sk_release,
+        skc_lookup_tcp,
+        tcp_sock,
     )
     from pybpfasm.lang.storages import CgroupStorage, InodeStorage, TaskStorage
     from pybpfasm.lang.targets import (
@@ -178,7 +192,7 @@ if not TYPE_CHECKING:
             "lang.kernel_structs": "KernelStruct kernel_pointer",
             "lang.probing": """get_current_comm get_current_task get_current_task_btf probe_read_kernel
                 probe_read_kernel_str probe_read_user probe_read_user_str read_kernel_number read_user_number
-                seq_printf""",
+                seq_printf snprintf""",
             "lang.tracing": """PtRegs TracepointEvent TracingContext fentry fexit fmod_ret iterate kprobe kretprobe lsm
                 raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
             "lang.assembly": "asm",
@@ -191,6 +205,8 @@ if not TYPE_CHECKING:
             "lang.kptrs": "Kptr kptr_xchg",
             "lang.nested_maps": "ArrayOfMaps HashOfMaps",
             "lang.storages": "CgroupStorage InodeStorage TaskStorage",
+            "lang.sockets": """CURRENT_NETNS TcpSock Tuple4 Tuple6 get_listener_sock sk_fullsock sk_lookup_tcp
+                sk_lookup_udp sk_release skc_lookup_tcp tcp_sock""",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -205,6 +221,7 @@ __all__ = [
     "CLOCK_BOOTTIME",
     "CLOCK_MONOTONIC",
     "CLOCK_REALTIME",
+    "CURRENT_NETNS",
     "Array",
     "ArrayOfMaps",
     "Bits",
@@ -250,9 +267,12 @@ __all__ = [
     "StackTrace",
     "Struct",
     "TaskStorage",
+    "TcpSock",
     "Timer",
     "TracepointEvent",
     "TracingContext",
+    "Tuple4",
+    "Tuple6",
     "Union",
     "XdpMd",
     "XskMap",
@@ -282,6 +302,7 @@ __all__ = [
     "get_current_comm",
     "get_current_task",
     "get_current_task_btf",
+    "get_listener_sock",
     "getsockopt",
     "helpers",
     "htonl",
@@ -318,14 +339,21 @@ __all__ = [
     "read_user_number",
     "sdiv",
     "seq_printf",
+    "sk_fullsock",
+    "sk_lookup_tcp",
+    "sk_lookup_udp",
     "sk_msg",
+    "sk_release",
+    "skc_lookup_tcp",
     "smod",
+    "snprintf",
     "sock_ops",
     "spin_lock",
     "store_release",
     "struct_ops",
     "subprogram",
     "tc",
+    "tcp_sock",
     "timer_cancel",
     "timer_init",
     "timer_set_callback",

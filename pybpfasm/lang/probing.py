@@ -65,6 +65,12 @@ def get_current_task_btf(as_type: type[K]) -> K:
     only_in_program("get_current_task_btf")
 
 
+def snprintf(into: bytes | Buffer, text: str, *arguments: int | bytes) -> int:
+    """Write text into a text or a buffer (Linux 5.13): how many bytes it takes, with its zero, or a negative errno."""
+    del into, text, arguments
+    only_in_program("snprintf")
+
+
 def seq_printf(seq: KernelStruct, text: str, *arguments: int | bytes) -> int:
     """Write text for the reader of an iterator, `seq_printf(meta.seq, "%d %s", n, comm)`: 0, or a negative errno."""
     del seq, text, arguments

@@ -178,6 +178,8 @@ def value_type(annotation: Any) -> ValueType:
     for extra in getattr(annotation, "__metadata__", ()):
         if isinstance(extra, IntType):
             return extra
+        if hasattr(extra, "__metadata__"):
+            return value_type(extra)
         if isinstance(extra, Length):
             return _sequence_type(annotation.__origin__, extra.count)
     if isinstance(annotation, type) and issubclass(annotation, _NetworkInteger):
@@ -201,6 +203,8 @@ def _sequence_type(annotation: Any, count: int) -> ValueType:
 def _hint(annotation: Any) -> str:
     if annotation is int:
         return ": write u8, u16, u32 or u64"
+    if isinstance(annotation, type) and issubclass(annotation, int):
+        return f": say how wide it is, Annotated[{annotation.__name__}, u32]"
     if annotation is bytes or get_origin(annotation) is list:
         return ": say how long it is, Annotated[…, Length(16)]"
     return ""

@@ -12,6 +12,8 @@ from written_programs import DECLARATIONS, program
 
 from pybpfasm.compiler import CompileError, compile_program
 
+WITH = "v = helds.lookup(1)\nif v is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1"
+
 STATEMENT_SOURCES: dict[str, list[str]] = {
     "FunctionDef": ["def f() -> None:\n    pass"],
     "AsyncFunctionDef": ["async def f() -> None:\n    pass"],
@@ -30,7 +32,10 @@ STATEMENT_SOURCES: dict[str, list[str]] = {
     "AsyncFor": ["async for i in K:\n    pass"],
     "While": ["while True:\n    pass", "while ctx.type:\n    break"],
     "If": ["if ctx.type:\n    pass", "if K:\n    pass\nelse:\n    return 0"],
-    "With": ["with K:\n    pass"],
+    "With": [
+        "with K:\n    pass",
+        "v = helds.lookup(1)\nif v is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1",
+    ],
     "AsyncWith": ["async with K:\n    pass"],
     "Match": ["match ctx.type:\n    case 1:\n        pass\n    case _:\n        pass"],
     "Raise": ["raise ValueError", "raise ValueError(1) from None"],
@@ -194,6 +199,7 @@ COMPILED_STATEMENTS = {
     "for i in range(2):\n    pass",
     "for i in range(2):\n    pass\nelse:\n    pass",
     "while ctx.type:\n    break",
+    WITH,
     "match ctx.type:\n    case 1:\n        pass\n    case _:\n        pass",
     "assert True",
     "if ctx.type:\n    pass",

@@ -87,6 +87,8 @@ CASES: dict[str, tuple[str, str]] = {
     "While.test": ("x = 9\nwhile x > 3:\n    x -= 1\nreturn x - 3", "x = 9\nwhile x > 2:\n    x -= 1\nreturn x - 2"),
     "While.body": ("x = 9\nwhile x > 3:\n    x -= 1\nreturn x - 3", "x = 9\nwhile x > 3:\n    x -= 2\nreturn x - 3"),
     "While.orelse": ("x = 9\nwhile x > 3:\n    x -= 1\nelse:\n    return 0", "x = 9\nwhile x > 3:\n    x -= 1\nelse:\n    return 1"),
+    "With.items": ("v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1", "v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(w.lock):\n    v.n = 1"),
+    "With.body": ("v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1", "v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 2"),
     "arg.arg": (called("a: int"), called("b: int")),
     "arg.annotation": (called("a: int", body="return a >> 9"), called("a: u8", body="return a >> 9")),
     "arguments.args": (called("a: int"), called("a: int, b: int")),
@@ -100,6 +102,8 @@ CASES: dict[str, tuple[str, str]] = {
     "keyword.value": ("return add(x=ctx.type, y=1) & 7", "return add(x=ctx.type, y=2) & 7"),
     "match_case.pattern": ("match ctx.type:\n    case 1:\n        return 0", "match ctx.type:\n    case 2:\n        return 0"),
     "match_case.guard": ("match ctx.type:\n    case 1 if K == 5:\n        return 0", "match ctx.type:\n    case 1 if K == 6:\n        return 0"),
+    "withitem.context_expr": ("v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1", "v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(w.lock):\n    v.n = 1"),
+    "withitem.optional_vars": ("v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock):\n    v.n = 1", "v, w = helds.lookup(1), helds.lookup(2)\nif v is None or w is None:\n    return 0\nwith spin_lock(v.lock) as x:\n    v.n = 1"),
     "match_case.body": ("match ctx.type:\n    case 1:\n        return 0", "match ctx.type:\n    case 1:\n        pass"),
 }  # fmt: skip
 
@@ -111,6 +115,7 @@ MEANINGLESS = {
     "For.type_comment": "a comment",
     "FunctionDef.type_comment": "a comment",
     "FunctionDef.name": "what a function is called; programs refer to the object",
+    "With.type_comment": "a comment",
     "arg.type_comment": "a comment",
 }
 CONTEXTS = {"ctx"}  # whether it is read or assigned, which its place in the tree says, too
@@ -140,7 +145,7 @@ def test_a_field_counts(write_module: MakeModule, field: str) -> None:
 
 def kinds() -> list[type[ast.AST]]:
     """The kinds of nodes of the running Python that can be in a function, but for deprecated ones."""
-    roots = (ast.stmt, ast.expr, ast.pattern, ast.arguments, ast.arg, ast.keyword, ast.match_case)
+    roots = (ast.stmt, ast.expr, ast.pattern, ast.arguments, ast.arg, ast.keyword, ast.match_case, ast.withitem)
     found = [kind for root in roots for kind in (root, *root.__subclasses__())]
     return [kind for kind in found if kind._fields and kind.__module__ == "ast" and issubclass(kind, roots)]
 

@@ -14,12 +14,25 @@ SOURCE = '''
 """Programs with one mistake each; the wrong line ends with its number."""
 
 import pybpfasm as bpf
-from pybpfasm import HashMap, SockAddr, Struct, be16, be32, htons, u32, u64
+from pybpfasm import HashMap, KernelStruct, SockAddr, Struct, be16, be32, htons, i32, u32, u64
 
 
 class Stat(Struct):
     connects: u64
     port: be16
+
+
+class task_struct(KernelStruct):
+    pid: i32
+
+
+@bpf.kfunc(acquire=True)
+def bpf_task_from_pid(pid: i32) -> task_struct | None:
+    raise NotImplementedError
+
+
+@bpf.kfunc(release=True)
+def bpf_task_release(p: task_struct) -> None: ...
 
 
 stats = HashMap[u32, Stat](max_entries=4)
@@ -67,6 +80,12 @@ CASES = {
     "a comparison of network with host order": "x = ctx.user_port == 80",
     "a missing argument": "stats.lookup()",
     "an unknown method": "stats.find(1)",
+    "an unknown field of a struct of the kernel": "x = bpf.get_current_task(task_struct).nothing",
+    "a Struct where one of the kernel is wanted": "x = bpf.get_current_task(Stat)",
+    "a number where a lock is wanted": "bpf.spin_lock(1)",
+    "a kfunc that may give None": "bpf_task_release(bpf_task_from_pid(1))",
+    "a struct where a number is wanted": "for i in bpf.numbers(stats): pass",
+    "two numbers of another width": "bpf.csum_diff(None, 5)",
 }
 
 

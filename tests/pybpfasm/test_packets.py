@@ -178,6 +178,7 @@ RULES = [
     (XDP, "x: i64 = 5\nb = ctx.packet(Byte, x)\nreturn 1", "b = ctx.packet(Byte, x) | x", "this offset is signed"),
     (XDP, "ctx.ingress_ifindex = 5\nreturn 1", "ctx.ingress_ifindex = 5 | ctx", "XdpMd.ingress_ifindex cannot be assigned"),
     (XDP, "return 5", "return 5 | 5", "5 is no result of this program: 0 to 4 are"),
+    (TC, "for i in range(5):\n    ctx.cb[i] = i\nreturn 1", "ctx.cb[i] = i | i]", "a context's array has constant indices: repeat the code for each, `for … in unroll(range(5))`"),
     (XDP, "return ctx.hash", "return ctx.hash | hash", "XdpMd has no field `hash`"),
     (XDP, "b = ctx.load(Byte, 1)\nreturn 1", "b = ctx.load(Byte, 1) | ctx", "XDP programs copy from and to packets since Linux 5.18, this is compiled for 5.10"),
     (TC, "ctx.l3_csum_replace(24, 5, htons(1))\nreturn 1", "ctx.l3_csum_replace(24, 5, htons(1)) | 5", "be16 or be32 is wanted, this is int"),

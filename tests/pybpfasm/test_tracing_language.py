@@ -4,6 +4,8 @@
 
 import ctypes
 import os
+import re
+import socket
 import struct
 import textwrap
 import threading
@@ -23,7 +25,7 @@ from pybpfasm.btf.builder import BtfBuilder
 from pybpfasm.compiler import CompileError, compile_program
 from pybpfasm.kernel import features
 from pybpfasm.kernel.attaching import Targets, way_to_attach
-from pybpfasm.kernel.links import attach_iterator
+from pybpfasm.kernel.links import attach_iterator, attach_struct_ops
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import ProgramSpec
@@ -159,6 +161,7 @@ RAW: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (ME + "o.b = read_kernel_number(u32, t.stack)\no.a = kernel_pointer(Leader, t).pid", lambda: {"b": STACK_END_MAGIC, "a": threading.get_native_id()}),
     (ME + "o.a = 1 if probe_read_kernel_str(o.text, 1) < 0 else 2", lambda: {"a": 1}),
     (ME + "s = probe_read_kernel(Small, t)\nif s is None:\n    return 0\no.a = 1", lambda: {"a": 1}),
+    (ME + "p = t if t.pid == 0 else t.real_parent\no.pid = p.tgid", lambda: {"pid": os.getppid()}),
     (ME + "for i in range(30):\n    if t.tgid == 1:\n        break\n    t = t.real_parent\no.pid = t.tgid", dict),
 ]  # fmt: skip
 
@@ -194,10 +197,10 @@ def attached(module: ModuleType, trigger: Callable[[], None]) -> Any:
         return result(module, maps)
 
 
-def unlink() -> None:
-    """Remove a file that there is not: unlinkat fails with ENOENT."""
+def open_nothing() -> None:
+    """Open a file that there is not: it fails with ENOENT."""
     with pytest.raises(FileNotFoundError):
-        os.unlink("/tmp/there-is-no-such-file")  # noqa: S108 - nothing is made
+        os.open("/tmp/there-is-no-such-file", os.O_RDONLY)  # noqa: S108 - nothing is made
 
 
 def rename() -> None:
@@ -209,10 +212,10 @@ OWN = "if not mine(o):\n    return 0\n"
 
 # Decorator | parameters | statements | what makes it run | what is in `out` then.
 PROBES: list[tuple[str, str, str, Callable[[], None], dict[str, Any]]] = [
-    ('@bpf.kprobe("do_unlinkat")', "dfd: i32", "o.a = dfd", unlink, {"a": -100}),
-    ('@bpf.kprobe("do_unlinkat")', "ctx: PtRegs", "o.a = cast(i32, ctx.argument(0))\no.b = ctx.ip >> 63", unlink, {"a": -100, "b": 1}),
-    ('@bpf.kretprobe("do_unlinkat")', "*, result: i32", "o.a = result", unlink, {"a": -2}),
-    ('@bpf.kretprobe("do_unlinkat")', "ctx: PtRegs", "o.a = cast(i32, ctx.result())", unlink, {"a": -2}),
+    ('@bpf.kprobe("do_sys_openat2")', "dfd: i32", "o.a = dfd", open_nothing, {"a": -100}),
+    ('@bpf.kprobe("do_sys_openat2")', "ctx: PtRegs", "o.a = cast(i32, ctx.argument(0))\no.b = ctx.ip >> 63", open_nothing, {"a": -100, "b": 1}),
+    ('@bpf.kretprobe("do_sys_openat2")', "*, result: i32", "o.a = result", open_nothing, {"a": -2}),
+    ('@bpf.kretprobe("do_sys_openat2")', "ctx: PtRegs", "o.a = cast(i32, ctx.result())", open_nothing, {"a": -2}),
     ('@bpf.kprobe("__set_task_comm")', "t: task_struct, text: u64, *, ctx: PtRegs", "o.pid = t.tgid\nprobe_read_kernel_str(o.text, text)\nevents.output(ctx, htonl(5))", rename, {"pid": os.getpid(), "text": comm()}),
     ('@bpf.kprobe("__set_task_comm")', "ctx: PtRegs", "o.pid = ctx.argument(0, task_struct).tgid", rename, {"pid": os.getpid()}),
 ]  # fmt: skip
@@ -224,6 +227,28 @@ def test_probes(write_module: MakeModule, decorator: str, signature: str, body: 
     """Arguments and results from registers, with the widths that the program declares."""
     module = write_module(program(decorator, signature, OWN + body))
     found = attached(module, trigger)
+    assert {name: getattr(found, name) for name in wanted} == wanted
+
+
+def libc() -> str:
+    """The C library that this process runs."""
+    rows = Path("/proc/self/maps").read_text().splitlines()
+    return next(row.split()[-1] for row in rows if re.search(r"/libc[.-][^/]*$", row))
+
+
+UPROBES = [
+    ("uprobe", "text: u64", "probe_read_user_str(o.text, text)", {"text": b"-42"}),
+    ("uprobe", "ctx: PtRegs", "probe_read_user_str(o.text, ctx.argument(0))", {"text": b"-42"}),
+    ("uretprobe", "*, result: i32", "o.a = result", {"a": -42}),
+]  # fmt: skip
+
+
+@pytest.mark.needs(features.UPROBES)
+@pytest.mark.parametrize(("kind", "signature", "body", "wanted"), UPROBES)
+def test_probes_of_processes(write_module: MakeModule, kind: str, signature: str, body: str, wanted: dict[str, Any]) -> None:  # fmt: skip
+    """A function of a library: its argument, text in the process's memory, and its result."""
+    module = write_module(program(f'@bpf.{kind}("{libc()}:atoi")', signature, OWN + body))
+    found = attached(module, lambda: ctypes.CDLL(None).atoi(b"-42"))
     assert {name: getattr(found, name) for name in wanted} == wanted
 
 
@@ -269,6 +294,56 @@ def test_struct_ops(write_module: MakeModule) -> None:
     module = write_module(program('@bpf.struct_ops("tcp_congestion_ops.ssthresh")', "sk: sock", body))
     with loaded(compile_program(module.prog)) as (made, _):
         assert made.info().name == "prog"
+
+
+CONGESTION = """
+class tcp_sock(KernelStruct):
+    snd_cwnd: u32
+    snd_cwnd_clamp: u32
+
+@bpf.struct_ops("tcp_congestion_ops.ssthresh")
+def ssthresh(sk: tcp_sock) -> int:
+    return max(sk.snd_cwnd >> 1, 2)
+
+@bpf.struct_ops("tcp_congestion_ops.undo_cwnd")
+def undo_cwnd(sk: tcp_sock) -> int:
+    return sk.snd_cwnd
+
+@bpf.struct_ops("tcp_congestion_ops.cong_avoid")
+def cong_avoid(sk: tcp_sock, ack: u32, acked: u32) -> int:
+    o = out.lookup(0)
+    if o is not None:
+        o.b += acked
+        o.pid = sk.snd_cwnd
+    sk.snd_cwnd = min(sk.snd_cwnd_clamp, 77)
+    return 0
+"""
+
+
+@pytest.mark.needs(features.STRUCT_OPS)
+def test_a_congestion_control(write_module: MakeModule) -> None:
+    """Functions of a struct are called for a real connection, and may assign what the kernel lets them."""
+    module = write_module(DECLARATIONS + CONGESTION)
+    specs = {name: compile_program(getattr(module, name)) for name in ("ssthresh", "undo_cwnd", "cong_avoid")}
+    with ExitStack() as held:
+        maps = {"out": held.enter_context(Map.create(specs["cong_avoid"].maps["out"]))}
+        made = {name: held.enter_context(Program.load(spec, maps)) for name, spec in specs.items()}
+        name = f"py{os.getpid()}"
+        held.enter_context(attach_struct_ops("tcp_congestion_ops", made, {"name": name}))
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = held.enter_context(socket.socket())
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        client.connect(server.getsockname())
+        accepted = held.enter_context(server.accept()[0])
+        for _ in range(50):
+            client.sendall(bytes(10_000))
+            left = 10_000
+            while left:
+                left -= len(accepted.recv(left))
+        found = result(module, maps)
+        client.close()
+    assert found.b > 0
+    assert found.pid == 77
 
 
 # The kernel's own functions for tests, which a test run calls: net/bpf/test_run.c. Result: `out` after it.
@@ -340,6 +415,7 @@ RULES = [
     (KP, "a: int, *, b: int", "return 0", "def prog(a: int, *, b: int) -> int: | b", "behind `*` come `result`, what is returned, and `ctx`, the context"),
     (KP, "a: Small", "return 0", "def prog(a: Small) -> int: | a", "Small is not handed over: a number or a KernelStruct is"),
     (KP, "a: int, *, ctx: XdpMd", "return 0", "def prog(a: int, *, ctx: XdpMd) -> int: | ctx", "the context is declared `ctx: PtRegs`"),
+    (BTF, "t: task_struct", "for i in range(3):\n    t = kernel_pointer(task_struct, t.stack)", "for i in range(3): | for", "`t` is read at once where the loop begins, but by copies when it comes around"),
     (KP, "ctx: PtRegs", "return ctx.argument(9)", "return ctx.argument(9) | 9", "the arguments that are in registers have the numbers 0 to"),
     (KP, "ctx: PtRegs", "return ctx.argument(0, Small).x", "return ctx.argument(0, Small).x | Small", "a KernelStruct is wanted"),
     (TP, "ctx: task_struct", "return 0", "def prog(ctx: task_struct) -> int: | def", "this program is declared `def prog(ctx: …) -> int`, with a TracepointEvent"),

@@ -42,6 +42,11 @@ class Color(IntEnum):
 class Settings:
     PORT = 80
 
+class Held(Struct):
+    lock: SpinLock = SpinLock()
+    n: u32 = 0
+
+helds = HashMap[u32, Held](max_entries=4)
 stats = HashMap[u32, Stat](max_entries=4)
 other_stats = HashMap[u32, Stat](max_entries=4)
 signeds = HashMap[u32, Signed](max_entries=4)

@@ -141,6 +141,8 @@ def expected(annotation: Any) -> Expected:
         return Expected(any_int=True)
     if annotation is bool:
         return Expected(scalar=BOOL)
+    if isinstance(annotation, type) and issubclass(annotation, int):
+        return Expected(any_int=True)  # an enum: its members are numbers
     if annotation in (be16, be32, be64):
         return Expected(scalar=NetworkType(annotation.bits))
     if isinstance(annotation, typing.TypeVar):

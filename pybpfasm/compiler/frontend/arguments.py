@@ -170,8 +170,19 @@ class Arguments:
         return number
 
     def _check(self, node: ast.arg, declared: Declared, place: Passed, prototype: Prototype) -> None:
+        if self._is_tcp(declared, place):
+            return
         what = f"parameter `{node.arg}` of {self._told(prototype)}"
         self._lowering.kernel.check(node, declared, place.type_id, what)
+
+    def _is_tcp(self, declared: Declared, place: Passed) -> bool:
+        """For the verifier the socket of a TCP congestion control is a tcp_sock (bpf_tcp_ca_is_valid_access)."""
+        if not (self._lowering.kind.attach_to or "").startswith("tcp_congestion_ops.") or declared.struct is None:
+            return False
+        types = self._lowering.kernel.types
+        record = types.record(place.type_id)
+        pointee = types.record(getattr(record, "type_id", 0))
+        return declared.struct.name == "tcp_sock" and getattr(pointee, "name", "") == "sock"
 
     def _kind(self, place: Passed, prototype: Prototype | None) -> Kind:
         """Whether the verifier knows what an address points to."""

@@ -37,9 +37,13 @@ class Indexing:
         if isinstance(node.slice, ast.Slice):
             self._lowering.fail(node.slice, "there are no slices in a BPF program: take the elements one by one")
         if isinstance(owner, Elements):
-            index = self._lowering.expressions.constant(node.slice)
-            if isinstance(index, int):
-                return owner, index
+            index = self._lowering.expressions.value(node.slice)
+            if isinstance(index, Constant) and isinstance(index.value, int):
+                return owner, int(index.value)
+            reason = "a context's array has constant indices"
+            self._lowering.fail(
+                node.slice, f"{reason}: repeat the code for each, `for … in unroll(range({owner.count}))`"
+            )
         if isinstance(owner, Place) and isinstance(owner.type, ArrayType | TextType):
             return self._element(node, owner, owner.type)
         self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")

@@ -294,8 +294,8 @@ class Expressions:
         """The sides' values as values of one type."""
         values = [value for _, value, _, _ in sides]
         if all(isinstance(value, Pointer) and not isinstance(value.target, type) for value in values):
-            targets = {id(value.target): value for value in values}  # type: ignore[union-attr]  # pointers
-            if len(targets) > 1:
+            first: Any = values[0]
+            if any(value.target != first.target for value in values):  # type: ignore[union-attr]  # pointers
                 one, other = (describe(value) for value in values)
                 self._lowering.fail(node, f"one side is {one}, the other {other}")
             return values

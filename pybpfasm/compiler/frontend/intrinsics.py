@@ -22,6 +22,7 @@ _PARTS: "dict[str, Callable[[Lowering], Rules]]" = {
     "pybpfasm.lang.kptrs": lambda lowering: lowering.kptrs.rules(),
     "pybpfasm.lang.packets": lambda lowering: lowering.checksums.rules(),
     "pybpfasm.lang.probing": lambda lowering: lowering.probing.rules(),
+    "pybpfasm.lang.sockets": lambda lowering: lowering.sockets.rules(),
     "pybpfasm.lang.timers": lambda lowering: lowering.timers.rules(),
 }
 

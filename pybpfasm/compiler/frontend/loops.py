@@ -31,6 +31,7 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.compiler.passes.arithmetic import compare
 from pybpfasm.ir.operations import Goto, Number
+from pybpfasm.ir.types import Kind
 from pybpfasm.isa import Jump
 from pybpfasm.lang.iterators import numbers
 from pybpfasm.lang.numbers import can_loop
@@ -261,6 +262,9 @@ class Loops:
                 lowering.fail(
                     node, f"`{name}` may be None when the loop comes around, but not where it begins: test it"
                 )
+            if begun.kind is Kind.KERNEL and value.kind is not Kind.KERNEL:
+                reason = f"`{name}` is read at once where the loop begins, but by copies when it comes around"
+                lowering.fail(node, f"{reason}: begin with kernel_pointer(…)")
             return value.operand
         hint = f": declare it, `{name}: i64 = …`" if isinstance(begun, Scalar) and isinstance(value, Scalar) else ""
         lowering.fail(

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.kptrs import Kptrs
     from pybpfasm.compiler.frontend.probing import Probing
     from pybpfasm.compiler.frontend.returns import ReturnTarget
+    from pybpfasm.compiler.frontend.sockets import Sockets
     from pybpfasm.compiler.frontend.timers import Timers
 
 
@@ -173,6 +174,13 @@ class Lowering:
         from pybpfasm.compiler.frontend.checksums import Checksums
 
         return Checksums(self)
+
+    @cached_property
+    def sockets(self) -> "Sockets":
+        """Sockets that are looked up."""
+        from pybpfasm.compiler.frontend.sockets import Sockets
+
+        return Sockets(self)
 
     @cached_property
     def kptrs(self) -> "Kptrs":

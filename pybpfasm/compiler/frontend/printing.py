@@ -50,6 +50,21 @@ class Printing:
             lowering.fail(node, f"at most {_MOST} arguments are printed")
         return text.encode() + b"\0", arguments
 
+    def into_text(self, node: ast.Call) -> Value:
+        """The result of `snprintf`, whose first argument is written to."""
+        lowering = self._lowering
+        if node.keywords or len(node.args) < 2:
+            lowering.fail(node, "snprintf() takes a text, a format and what goes into it, without names")
+        if not lowering.target.for_each:
+            lowering.fail(node, f"snprintf() needs Linux 5.13, this is compiled for {lowering.target.name}")
+        target, room = lowering.probing.room(node.args[0])
+        data, arguments = self._formatted(node, node.args[1:])
+        text, size = lowering.variables.text(data), 8 * len(arguments)
+        values: Argument = self._gathered(node, arguments) if arguments else 0
+        result = lowering.value()
+        lowering.emit(Call(result, Helper.SNPRINTF, (target, room, text, values, size), lowering.location(node)))
+        return Scalar(result, SIGNED)
+
     def to_reader(self, node: ast.Call) -> Value:
         """The result of `seq_printf`, whose first argument is the reader's file."""
         lowering = self._lowering

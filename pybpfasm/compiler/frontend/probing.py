@@ -48,6 +48,7 @@ class Probing:
             **{each: self._with(self._text, each) for each in texts},
             **{each: self._with(self._task, each) for each in _TASKS},
             lang.get_current_comm: self._comm,
+            lang.snprintf: self._lowering.printing.into_text,
             lang.seq_printf: self._lowering.printing.to_reader,
         }
 

@@ -67,7 +67,7 @@ class Statements:
             frame.names = self._context(source, hints, context)
         else:
             frame.names = self._lowering.arguments.names(source, hints, context)
-            frame.assigned |= {name for name, value in frame.names.items() if isinstance(value, Scalar)}
+            frame.assigned |= {name for name, value in frame.names.items() if value != context}
         self.function(source)
 
     def _context(self, source: Source, hints: dict[str, Any], context: Pointer) -> Names:
