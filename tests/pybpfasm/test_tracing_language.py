@@ -424,6 +424,8 @@ RULES = [
     (RAW_TP, "regs: pt_regs, id: i32", "return 0", "def prog(regs: pt_regs, id: i32) -> int: | id", "parameter `id` of sys_enter(struct pt_regs *"),
     (RAW_TP, "regs: task_struct", "return 0", "def prog(regs: task_struct) -> int: | regs", "parameter `regs` of sys_enter(struct pt_regs *"),
     (RAW_TP, "a: pt_regs, b: int, c: int", "return 0", "def prog(a: pt_regs, b: int, c: int) -> int: | c", "there are not so many arguments: sys_enter(struct pt_regs *"),
+    (BTF, "t: task_struct", "return t.comm[cast(u8, t.pid) & 3] & 1", "return t.comm[cast(u8, t.pid) & 3] & 1 | cast", "an array in the kernel's memory has constant indices here"),
+    (TP, "ctx: Renamed", "return ctx.new[cast(u8, ctx.pid) & 3]", "return ctx.new[cast(u8, ctx.pid) & 3] | cast", "an array in the kernel's memory has constant indices here"),
     (BTF, "t: task_struct", "return 1", "return 1 | 1", "1 is no result of this program: 0 to 0 are"),
     (BTF, "t: task_struct, *, result: int", "return 0", "def prog(t: task_struct, *, result: int) -> int: | result", "nothing has been returned yet: that is for fexit, fmod_ret and lsm"),
     ('@bpf.fentry("there_is_no_such")', "a: int", "return 0", "def prog(a: int) -> int: | def", "the kernel has no `there_is_no_such` for this program"),
