@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         RingBuf,
         Stack,
         StackTrace,
+        UserRingBuf,
     )
     from pybpfasm.lang.sockets import (
         CURRENT_NETNS,
@@ -187,7 +188,7 @@ if not TYPE_CHECKING:
             "lang.printing": "printk",
             "lang.programs": """Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram tc
                 unroll xdp""",
-            "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
+            "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace UserRingBuf",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
             "lang.kernel_structs": "KernelStruct kernel_pointer",
             "lang.probing": """get_current_comm get_current_task get_current_task_btf probe_read_kernel
@@ -274,6 +275,7 @@ __all__ = [
     "Tuple4",
     "Tuple6",
     "Union",
+    "UserRingBuf",
     "XdpMd",
     "XskMap",
     "asm",

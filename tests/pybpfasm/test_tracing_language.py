@@ -178,7 +178,7 @@ def test_reading_by_copies(write_module: MakeModule, body: str, wanted: Callable
     memory = ctypes.create_string_buffer(bytes((1, 2, 3, 4, 5, 6, 7, 248)) + b"hello\0")
     source = "ADDRESS = 0\n" + program('@bpf.raw_tp("sys_enter")', "regs: pt_regs, id: i64", body)
     module = write_module(source)
-    constants = {"ADDRESS": ctypes.addressof(memory)} if "ADDRESS" in body else {}
+    constants: dict[str, Any] = {"ADDRESS": ctypes.addressof(memory)} if "ADDRESS" in body else {}
     spec = compile_program(module.prog, **constants)
     with loaded(spec) as (made, maps):
         made.run(context=struct.pack("<Qq", 1, -2))

@@ -22,7 +22,7 @@ from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.lang.maps import MapDeclaration, Method
-from pybpfasm.lang.queues import RingBuf
+from pybpfasm.lang.queues import RingBuf, UserRingBuf
 from pybpfasm.lang.types import (
     ArrayType,
     NetworkType,
@@ -50,6 +50,10 @@ class MapMethods:
 
     def call(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
         """The result of a method."""
+        if isinstance(declaration, UserRingBuf):
+            if name != "drain":
+                self._lowering.fail(node.func, f"a UserRingBuf is filled by user space: it has no {name}() here")
+            return self._lowering.callbacks.drain(node, declaration)
         if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
             return self._lowering.ring.call(node, declaration, name)
         if isinstance(declaration, RingBuf) and name == "reserve_dynptr":
