@@ -120,7 +120,7 @@ return 0
 
 def rename() -> None:
     """Write this thread's own name to it: a task_rename."""
-    Path("/proc/thread-self/comm").write_bytes(Path("/proc/thread-self/comm").read_bytes())
+    Path("/proc/thread-self/comm").write_bytes(Path("/proc/thread-self/comm").read_bytes().removesuffix(b"\n"))
 
 
 @pytest.mark.needs(features.LOOP, features.ITERATORS)

@@ -47,7 +47,7 @@ class _Scene:
 
 def rename() -> None:
     """Write this thread's own name to it: a task_rename."""
-    Path("/proc/thread-self/comm").write_text(_COMM.read_text())
+    Path("/proc/thread-self/comm").write_text(_COMM.read_text().removesuffix("\n"))
 
 
 def unlink() -> None:
