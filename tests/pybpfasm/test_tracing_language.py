@@ -29,6 +29,7 @@ from pybpfasm.kernel.links import attach_iterator, attach_struct_ops
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import ProgramSpec
+from pybpfasm.uapi import ProgramLoadFlag
 
 DECLARATIONS = """
 class pt_regs(KernelStruct):
@@ -381,6 +382,23 @@ def test_lsm(write_module: MakeModule, tmp_path: Path) -> None:
 
 
 # --- without a kernel -------------------------------------------------------------------------------------------------
+
+
+SLEEPABLE = [
+    ('@bpf.lsm("file_open", sleepable=True)', "lsm.s/file_open"),
+    ('@bpf.fentry("do_sys_openat2", sleepable=True)', "fentry.s/do_sys_openat2"),
+    ('@bpf.uprobe("/bin/sh:main", sleepable=True)', "uprobe.s//bin/sh:main"),
+]
+
+
+@pytest.mark.needs(features.KERNEL_BTF)
+@pytest.mark.parametrize(("decorator", "section"), SLEEPABLE)
+def test_programs_that_sleep(write_module: MakeModule, decorator: str, section: str) -> None:
+    """A program says that it may sleep; where it is attached is the same."""
+    spec = compile_program(write_module(program(decorator, "", "return 0")).prog)
+    assert spec.flags == ProgramLoadFlag.SLEEPABLE
+    assert spec.section == section
+    assert spec.attach_to == section.partition("/")[2]
 
 
 def test_given_types_decide(write_module: MakeModule) -> None:
