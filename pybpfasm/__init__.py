@@ -131,6 +131,7 @@ if TYPE_CHECKING:
         PtRegs,
         TracepointEvent,
         TracingContext,
+        data_loc,
         fentry,
         fexit,
         fmod_ret,
@@ -194,8 +195,8 @@ if not TYPE_CHECKING:
             "lang.probing": """get_current_comm get_current_task get_current_task_btf probe_read_kernel
                 probe_read_kernel_str probe_read_user probe_read_user_str read_kernel_number read_user_number
                 seq_printf snprintf""",
-            "lang.tracing": """PtRegs TracepointEvent TracingContext fentry fexit fmod_ret iterate kprobe kretprobe lsm
-                raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
+            "lang.tracing": """PtRegs TracepointEvent TracingContext data_loc fentry fexit fmod_ret iterate kprobe
+                kretprobe lsm raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
             "lang.assembly": "asm",
             "lang.guards": "SpinLock preempt_disabled rcu_read_lock spin_lock",
             "lang.iterators": "numbers",
@@ -293,6 +294,7 @@ __all__ = [
     "connect4",
     "connect6",
     "csum_diff",
+    "data_loc",
     "exchange",
     "fentry",
     "fetch_add",

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -83,6 +84,14 @@ class bpf_iter_meta(KernelStruct):
 
 class seq_file(KernelStruct):
     size: u64
+
+class no_such_struct(KernelStruct):
+    x: u32
+
+class Executed(TracepointEvent):
+    filename: u32
+    pid: i32
+    old_pid: i32
 
 class Out(Struct):
     a: i64
@@ -262,6 +271,15 @@ def test_tracepoints(write_module: MakeModule) -> None:
     assert (found.pid, found.text, found.a) == (threading.get_native_id(), comm(), 1)
 
 
+def test_text_whose_place_is_told(write_module: MakeModule) -> None:
+    """A record's field says where its text begins."""
+    body = "if ctx.pid != ctx.old_pid and PID == 0:\n    return 0\nprobe_read_kernel_str(o.text, data_loc(ctx, ctx.filename))"
+    module = write_module(program('@bpf.tracepoint("sched/sched_process_exec")', "ctx: Executed", body))
+    with mounted_tracefs():
+        found = attached(module, lambda: subprocess.run(["/bin/true"], check=True))
+    assert found.text.startswith(b"/")
+
+
 BY_BTF = [
     ('@bpf.raw_tp("task_rename")', "t: task_struct, new: u64", "o.pid = t.tgid\nprobe_read_kernel_str(o.text, new)", rename, {"pid": os.getpid(), "text": comm()}),
     ('@bpf.tp_btf("task_rename")', "t: task_struct", "o.pid = t.tgid\no.a = t.real_parent.tgid\no.text = t.comm", rename, {"pid": os.getpid(), "a": os.getppid(), "text": comm()}),
@@ -425,6 +443,8 @@ KP, TP, RAW_TP, BTF = (
 # Decorator | parameters | statements | the line and the piece of it that the error points at | the beginning of the reason.
 RULES = [
     (KP, "t: task_struct", "return t.nothing", "return t.nothing | nothing", "task_struct has no field `nothing`"),
+    (KP, "t: no_such_struct", "return t.x", "return t.x | t", "this kernel has no struct no_such_struct: name it as the kernel does"),
+    (KP, "t: cred", "return t.usage2", "return t.usage2 | usage2", "cred has no field `usage2`"),
     (KP, "t: dentry", "return t.d_inode.usage", "return t.d_inode.usage | t.d_inode", "dentry.d_inode is declared cred, the kernel has `struct inode *`: that is no struct cred"),
     (KP, "t: task_struct", "return t.parent.pid", "return t.parent.pid | t.parent", "this may be None: test it first"),
     (KP, "t: task_struct", "t.pid = 5", "t.pid = 5 | t.pid", "the kernel's memory cannot be assigned by this program"),
@@ -437,6 +457,7 @@ RULES = [
     (KP, "ctx: PtRegs", "return ctx.argument(9)", "return ctx.argument(9) | 9", "the arguments that are in registers have the numbers 0 to"),
     (KP, "ctx: PtRegs", "return ctx.argument(0, Small).x", "return ctx.argument(0, Small).x | Small", "a KernelStruct is wanted"),
     (TP, "ctx: task_struct", "return 0", "def prog(ctx: task_struct) -> int: | def", "this program is declared `def prog(ctx: …) -> int`, with a TracepointEvent"),
+    (TP, "ctx: Renamed", "return data_loc(o, 5) & 1", "return data_loc(o, 5) & 1 | o, 5", "a tracepoint's record is wanted, this is Out"),
     (TP, "ctx: Renamed", "ctx.pid = 5", "ctx.pid = 5 | ctx", "the kernel's memory cannot be assigned"),
     (TP, "ctx: Renamed", "return ctx.common", "return ctx.common | ctx", "the kernel does not show what all records of tracepoints begin with"),
     (RAW_TP, "regs: pt_regs, id: i32", "return 0", "def prog(regs: pt_regs, id: i32) -> int: | id", "parameter `id` of sys_enter(struct pt_regs *"),
