@@ -26,6 +26,7 @@ from pybpfasm.lang.queues import RingBuf, UserRingBuf
 from pybpfasm.lang.types import (
     ArrayType,
     NetworkType,
+    Record,
     StructType,
     TextType,
     be16,
@@ -111,6 +112,8 @@ class MapMethods:
         """A key or a value in memory, for a helper to read."""
         type_ = value_type(annotation)
         value = self._lowering.expressions.value(node)
+        if isinstance(value, Constant) and isinstance(value.value, Record) and value.value.__layout__ == type_:
+            return self._lowering.variables.text(bytes(value.value))
         if isinstance(type_, StructType):
             return self._in_place(node, value, type_)
         operand = self._lowering.memory.fitting(node, value, type_, f"the map's {what}")
@@ -129,6 +132,8 @@ class MapMethods:
                 return self._in_place(node, value, layout), layout.size
             case Place(type=ArrayType() | TextType() as type_):
                 return lowering.memory.address(value, node), type_.size
+            case Constant(value=Record() as record) if not to_write:
+                return lowering.variables.text(bytes(record)), len(bytes(record))
             case Constant(value=bytes() as text) if text:
                 return lowering.variables.text(text), len(text)
             case Scalar(type=NetworkType() as type_, operand=operand):
