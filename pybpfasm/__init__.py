@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         RingBuf,
         Stack,
         StackTrace,
+        UserRingBuf,
     )
     from pybpfasm.lang.sockets import (
         CURRENT_NETNS,
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
         PtRegs,
         TracepointEvent,
         TracingContext,
+        data_loc,
         fentry,
         fexit,
         fmod_ret,
@@ -187,14 +189,14 @@ if not TYPE_CHECKING:
             "lang.printing": "printk",
             "lang.programs": """Program callback connect4 connect6 getsockopt inline sk_msg sock_ops subprogram tc
                 unroll xdp""",
-            "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace",
+            "lang.queues": "BPF_F_CURRENT_CPU BloomFilter PerfEventArray Queue RingBuf Stack StackTrace UserRingBuf",
             "lang.targets": "CgroupArray CpuMap DevMap DevMapHash ProgArray ReuseportSockArray SockMap XskMap",
             "lang.kernel_structs": "KernelStruct kernel_pointer",
             "lang.probing": """get_current_comm get_current_task get_current_task_btf probe_read_kernel
                 probe_read_kernel_str probe_read_user probe_read_user_str read_kernel_number read_user_number
                 seq_printf snprintf""",
-            "lang.tracing": """PtRegs TracepointEvent TracingContext fentry fexit fmod_ret iterate kprobe kretprobe lsm
-                raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
+            "lang.tracing": """PtRegs TracepointEvent TracingContext data_loc fentry fexit fmod_ret iterate kprobe
+                kretprobe lsm raw_tp struct_ops tp_btf tracepoint uprobe uretprobe""",
             "lang.assembly": "asm",
             "lang.guards": "SpinLock preempt_disabled rcu_read_lock spin_lock",
             "lang.iterators": "numbers",
@@ -274,6 +276,7 @@ __all__ = [
     "Tuple4",
     "Tuple6",
     "Union",
+    "UserRingBuf",
     "XdpMd",
     "XskMap",
     "asm",
@@ -291,6 +294,7 @@ __all__ = [
     "connect4",
     "connect6",
     "csum_diff",
+    "data_loc",
     "exchange",
     "fentry",
     "fetch_add",

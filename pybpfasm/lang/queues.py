@@ -1,6 +1,7 @@
 """Maps without keys: queues, stacks, filters; and ways to hand events to user space."""
 
 import builtins
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pybpfasm.errors import BpfError
@@ -142,6 +143,19 @@ class RingBuf(_Untyped):
         if size < _PAGE_BYTES or size & (size - 1):
             raise BpfError(f"a ring buffer's size is a power of two and whole pages, not {size} bytes")
         return spec
+
+
+class UserRingBuf(RingBuf):
+    """BPF_MAP_TYPE_USER_RINGBUF (Linux 6.1): what user space has for a program. `max_entries` is its size in bytes."""
+
+    type = MapType.USER_RINGBUF
+
+    def drain(self, body: Callable[..., int], context: Record | None = None) -> int:
+        """Call `body(data, context)` for each of the records, until it returns 1; how many there were, or an errno.
+
+        `body` is a `@callback`, `data` a `Dynptr` to be read; without a context it has one parameter.
+        """
+        only_in_program("drain")
 
 
 class PerfEventArray(_Untyped):

@@ -72,6 +72,15 @@ class TracepointEvent(Struct, Context):
     common: u64
 
 
+def data_loc(record: TracepointEvent, location: int) -> int:
+    """The address of a text of a tracepoint's record whose place a field tells, `__data_loc char[] filename`.
+
+    The field is a u32, the address is for `probe_read_kernel_str`.
+    """
+    del record, location
+    only_in_program("data_loc")
+
+
 def kprobe(function: str) -> Decorator:
     """At the entry of a function of the kernel, `kprobe("tcp_connect")`, or inside, `"tcp_connect+0x10"`."""
     return _probe("kprobe", function)

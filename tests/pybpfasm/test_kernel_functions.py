@@ -92,6 +92,13 @@ LOOPS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+# Both at once: what is held last is given back first.
+LOOPS += [
+    ("for i in numbers(5):\n    with spin_lock(v.lock):\n        v.a += 1\n        if i == 2:\n            return 1\n        if i == 1:\n            continue\n    v.b += 1", {}, {"a": 3, "b": 1}),
+    ("for i in numbers(5):\n    with spin_lock(v.lock):\n        v.a += 1\n        if i == 2:\n            break\nelse:\n    v.b = 5", {}, {"a": 3, "b": 0}),
+]  # fmt: skip
+
+
 @pytest.mark.needs(features.KFUNCS)
 @pytest.mark.parametrize(("body", "before", "after"), LOOPS, ids=[each[0] for each in LOOPS])
 def test_iterators(bench: DataBench, body: str, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -12,11 +12,12 @@ from written_programs import assert_points_at
 
 from pybpfasm.compiler import CompileError, compile_program
 from pybpfasm.kernel import features
-from pybpfasm.kernel.events import RingBuffer
+from pybpfasm.kernel.events import RingBuffer, UserRingBuffer
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.target import named_target, running_target
 from pybpfasm.lang.types import LayoutError
+from pybpfasm.uapi import MapType
 
 DECLARATIONS = """
 class task_struct(KernelStruct):
@@ -113,6 +114,80 @@ def test_dynptrs(write_module: MakeModule, body: str, wanted: list[bytes]) -> No
         assert program.run(bytes(64)).retval == 1
         with RingBuffer(events) as reader:
             assert reader.read_raw() == wanted
+
+
+DRAIN = """
+class Sums(Struct):
+    n: u32
+    total: u64
+
+class Order(Struct):
+    number: u32
+
+orders = UserRingBuf(max_entries=4096)
+out = Array[u32, Sums](max_entries=1)
+
+@bpf.callback
+def take(data: Dynptr, sums: Sums) -> int:
+    order = Order(number=0)
+    if data.read(order) != 0:
+        return 1
+    sums.n += 1
+    sums.total += order.number
+    return 1 if order.number == 99 else 0
+
+@bpf.callback
+def wrong(data: Order) -> int:
+    return 0
+
+@bpf.xdp
+def draining(ctx: XdpMd) -> int:
+    sums = Sums(n=0, total=0)
+    found = orders.drain(take, sums)
+    o = out.lookup(0)
+    if o is not None:
+        o.n = sums.n
+        o.total = sums.total
+    return 2 if found == 3 else 3
+
+@bpf.xdp
+def failing(ctx: XdpMd) -> int:
+    orders.drain(wrong)
+    return 2
+
+@bpf.xdp
+def filling(ctx: XdpMd) -> int:
+    orders.discard(Order(number=1))
+    return 2
+"""
+
+
+@pytest.mark.needs(features.MAP_TYPES[MapType.USER_RINGBUF])
+def test_what_user_space_sends(write_module: MakeModule) -> None:
+    """A callback reads each record, up to the one at which it returns 1."""
+    module = write_module(DRAIN)
+    spec = compile_program(module.draining, target=running_target())
+    with (
+        Map.create(spec.maps["orders"]) as orders,
+        Map.create(spec.maps["out"]) as out,
+        Program.load(spec, {"orders": orders, "out": out}) as program,
+        UserRingBuffer(orders) as sender,
+    ):
+        for number in (5, 6, 99, 1):
+            sender.write(struct.pack("<I", number))
+        assert program.run(bytes(64)).retval == 2
+        assert module.Sums.from_bytes(bytes(out.lookup(bytes(4)) or b"")).total == 110
+
+
+def test_wrong_drains(write_module: MakeModule) -> None:
+    """A callback that takes something else, and a buffer that is used as one of the program's own, are refused."""
+    module = write_module(DRAIN)
+    with pytest.raises(CompileError, match="parameter `data` of wrong is Order, Dynptr is what it gets"):
+        compile_program(module.failing, target=named_target("6.12"))
+    with pytest.raises(CompileError, match=r"a UserRingBuf is filled by user space: it has no discard\(\) here"):
+        compile_program(module.filling, target=named_target("6.12"))
+    with pytest.raises(CompileError, match=r"drain\(\) needs Linux 6.1, this is compiled for 5.10"):
+        compile_program(module.draining)
 
 
 # Statements | the line and the piece of it that the error points at | the beginning of the reason.

@@ -36,6 +36,9 @@ class Address(Union):
     ip4: be32
     words: Annotated[list[u32], Length(4)]
 
+SEVEN = Stat(n=7)
+HOME = Address(ip4=ip4("127.0.0.1"))
+
 lru = LruHash[u32, Stat](max_entries=4)
 per_cpu = PerCpuHash[u64, Stat](max_entries=4)
 lru_per_cpu = LruPerCpuHash[u64, Stat](max_entries=4)
@@ -59,6 +62,8 @@ def fill(e: Event, n: int) -> None:
 # Statements | fields before | fields after.
 RUNS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("lru.update(1, Stat(n=5))\np = lru.lookup(1)\nif p is not None:\n    v.a = p.n\nv.b = 0 - lru.delete(2)", {}, {"a": 5, "b": 2}),
+    ("lru.update(1, SEVEN)\np = lru.lookup(1)\nif p is not None:\n    v.a = p.n\nv.b = 0 - events.output(SEVEN)", {}, {"a": 7}),
+    ("addresses.update(HOME, SEVEN)\np = addresses.lookup(HOME)\nif p is not None:\n    v.a = p.n", {}, {"a": 7}),
     ("per_cpu.update(v.a, Stat(n=5))\np = per_cpu.lookup(3)\nif p is not None:\n    v.b = p.n", {"a": 3}, {"b": 5}),
     ("lru_per_cpu.update(v.a, Stat(n=5))\nv.b = 3 + lru_per_cpu.delete(3)", {"a": 3}, {"b": 3}),
     ("routes.update(Prefix(prefixlen=8, address=ip4('10.0.0.0')), Stat(n=8))\nroutes.update(Prefix(prefixlen=16, address=ip4('10.1.0.0')), Stat(n=16))\np = routes.lookup(Prefix(prefixlen=32, address=ip4('10.1.2.3')))\nif p is not None:\n    v.a = p.n\np = routes.lookup(Prefix(prefixlen=32, address=ip4('10.2.2.3')))\nif p is not None:\n    v.b = p.n", {}, {"a": 16, "b": 8}),
@@ -115,7 +120,7 @@ RULES = [
     ("queue.delete(5)", "queue.delete(5) | queue.delete", "Queue has no attribute `delete`"),
     ("perf.output(v, v)", "perf.output(v, v) | v, v", "this is Data where Context is wanted"),
     ("events.output(5)", "events.output(5) | 5", "a struct, an array, text or a number in network order is wanted here, this is int"),
-    (RESERVED + "programs.tail_call(ctx, 1)\nevents.submit(e)", "programs.tail_call(ctx, 1) | programs", "what was reserved in line 55 is lost if another program takes over"),
+    (RESERVED + "programs.tail_call(ctx, 1)\nevents.submit(e)", "programs.tail_call(ctx, 1) | programs", "what was reserved in line 58 is lost if another program takes over: hand it to submit() or discard() before"),
     ("programs.tail_call(ctx)", "programs.tail_call(ctx) | programs", "tail_call(): missing a required argument: 'index'"),
     ("x = routes.lookup(1)", "x = routes.lookup(1) | 1", "Prefix is wanted here, this is int"),
 ]  # fmt: skip

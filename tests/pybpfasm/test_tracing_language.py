@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from pybpfasm.kernel.links import attach_iterator, attach_struct_ops
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import ProgramSpec
+from pybpfasm.uapi import ProgramLoadFlag
 
 DECLARATIONS = """
 class pt_regs(KernelStruct):
@@ -82,6 +84,14 @@ class bpf_iter_meta(KernelStruct):
 
 class seq_file(KernelStruct):
     size: u64
+
+class no_such_struct(KernelStruct):
+    x: u32
+
+class Executed(TracepointEvent):
+    filename: u32
+    pid: i32
+    old_pid: i32
 
 class Out(Struct):
     a: i64
@@ -178,7 +188,7 @@ def test_reading_by_copies(write_module: MakeModule, body: str, wanted: Callable
     memory = ctypes.create_string_buffer(bytes((1, 2, 3, 4, 5, 6, 7, 248)) + b"hello\0")
     source = "ADDRESS = 0\n" + program('@bpf.raw_tp("sys_enter")', "regs: pt_regs, id: i64", body)
     module = write_module(source)
-    constants = {"ADDRESS": ctypes.addressof(memory)} if "ADDRESS" in body else {}
+    constants: dict[str, Any] = {"ADDRESS": ctypes.addressof(memory)} if "ADDRESS" in body else {}
     spec = compile_program(module.prog, **constants)
     with loaded(spec) as (made, maps):
         made.run(context=struct.pack("<Qq", 1, -2))
@@ -259,6 +269,15 @@ def test_tracepoints(write_module: MakeModule) -> None:
     with mounted_tracefs():
         found = attached(module, rename)
     assert (found.pid, found.text, found.a) == (threading.get_native_id(), comm(), 1)
+
+
+def test_text_whose_place_is_told(write_module: MakeModule) -> None:
+    """A record's field says where its text begins."""
+    body = "if ctx.pid != ctx.old_pid and PID == 0:\n    return 0\nprobe_read_kernel_str(o.text, data_loc(ctx, ctx.filename))"
+    module = write_module(program('@bpf.tracepoint("sched/sched_process_exec")', "ctx: Executed", body))
+    with mounted_tracefs():
+        found = attached(module, lambda: subprocess.run(["/bin/true"], check=True))
+    assert found.text.startswith(b"/")
 
 
 BY_BTF = [
@@ -383,6 +402,23 @@ def test_lsm(write_module: MakeModule, tmp_path: Path) -> None:
 # --- without a kernel -------------------------------------------------------------------------------------------------
 
 
+SLEEPABLE = [
+    ('@bpf.lsm("file_open", sleepable=True)', "lsm.s/file_open"),
+    ('@bpf.fentry("do_sys_openat2", sleepable=True)', "fentry.s/do_sys_openat2"),
+    ('@bpf.uprobe("/bin/sh:main", sleepable=True)', "uprobe.s//bin/sh:main"),
+]
+
+
+@pytest.mark.needs(features.KERNEL_BTF)
+@pytest.mark.parametrize(("decorator", "section"), SLEEPABLE)
+def test_programs_that_sleep(write_module: MakeModule, decorator: str, section: str) -> None:
+    """A program says that it may sleep; where it is attached is the same."""
+    spec = compile_program(write_module(program(decorator, "", "return 0")).prog)
+    assert spec.flags == ProgramLoadFlag.SLEEPABLE
+    assert spec.section == section
+    assert spec.attach_to == section.partition("/")[2]
+
+
 def test_given_types_decide(write_module: MakeModule) -> None:
     """Fields lie where the types say that a program is compiled for: another kernel's, and a bit field in the middle."""
     builder = BtfBuilder()
@@ -407,6 +443,8 @@ KP, TP, RAW_TP, BTF = (
 # Decorator | parameters | statements | the line and the piece of it that the error points at | the beginning of the reason.
 RULES = [
     (KP, "t: task_struct", "return t.nothing", "return t.nothing | nothing", "task_struct has no field `nothing`"),
+    (KP, "t: no_such_struct", "return t.x", "return t.x | t", "this kernel has no struct no_such_struct: name it as the kernel does"),
+    (KP, "t: cred", "return t.usage2", "return t.usage2 | usage2", "cred has no field `usage2`"),
     (KP, "t: dentry", "return t.d_inode.usage", "return t.d_inode.usage | t.d_inode", "dentry.d_inode is declared cred, the kernel has `struct inode *`: that is no struct cred"),
     (KP, "t: task_struct", "return t.parent.pid", "return t.parent.pid | t.parent", "this may be None: test it first"),
     (KP, "t: task_struct", "t.pid = 5", "t.pid = 5 | t.pid", "the kernel's memory cannot be assigned by this program"),
@@ -419,11 +457,14 @@ RULES = [
     (KP, "ctx: PtRegs", "return ctx.argument(9)", "return ctx.argument(9) | 9", "the arguments that are in registers have the numbers 0 to"),
     (KP, "ctx: PtRegs", "return ctx.argument(0, Small).x", "return ctx.argument(0, Small).x | Small", "a KernelStruct is wanted"),
     (TP, "ctx: task_struct", "return 0", "def prog(ctx: task_struct) -> int: | def", "this program is declared `def prog(ctx: …) -> int`, with a TracepointEvent"),
+    (TP, "ctx: Renamed", "return data_loc(o, 5) & 1", "return data_loc(o, 5) & 1 | o, 5", "a tracepoint's record is wanted, this is Out"),
     (TP, "ctx: Renamed", "ctx.pid = 5", "ctx.pid = 5 | ctx", "the kernel's memory cannot be assigned"),
     (TP, "ctx: Renamed", "return ctx.common", "return ctx.common | ctx", "the kernel does not show what all records of tracepoints begin with"),
     (RAW_TP, "regs: pt_regs, id: i32", "return 0", "def prog(regs: pt_regs, id: i32) -> int: | id", "parameter `id` of sys_enter(struct pt_regs *"),
     (RAW_TP, "regs: task_struct", "return 0", "def prog(regs: task_struct) -> int: | regs", "parameter `regs` of sys_enter(struct pt_regs *"),
     (RAW_TP, "a: pt_regs, b: int, c: int", "return 0", "def prog(a: pt_regs, b: int, c: int) -> int: | c", "there are not so many arguments: sys_enter(struct pt_regs *"),
+    (BTF, "t: task_struct", "return t.comm[cast(u8, t.pid) & 3] & 1", "return t.comm[cast(u8, t.pid) & 3] & 1 | cast", "an array in the kernel's memory has constant indices here"),
+    (TP, "ctx: Renamed", "return ctx.new[cast(u8, ctx.pid) & 3]", "return ctx.new[cast(u8, ctx.pid) & 3] | cast", "an array in the kernel's memory has constant indices here"),
     (BTF, "t: task_struct", "return 1", "return 1 | 1", "1 is no result of this program: 0 to 0 are"),
     (BTF, "t: task_struct, *, result: int", "return 0", "def prog(t: task_struct, *, result: int) -> int: | result", "nothing has been returned yet: that is for fexit, fmod_ret and lsm"),
     ('@bpf.fentry("there_is_no_such")', "a: int", "return 0", "def prog(a: int) -> int: | def", "the kernel has no `there_is_no_such` for this program"),

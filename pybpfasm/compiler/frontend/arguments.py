@@ -8,6 +8,7 @@ typed       [ctx + 8 * number]                what is behind an address is read 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.btf import BtfError, NotFoundError
@@ -18,13 +19,16 @@ from pybpfasm.compiler.frontend.values import (
     Pointer,
     Scalar,
     Value,
+    describe,
     target_name,
 )
 from pybpfasm.compiler.kernel_types import Passed, Prototype, told
+from pybpfasm.ir.operations import Binary
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
+from pybpfasm.isa import Alu
 from pybpfasm.lang.programs import Calling
-from pybpfasm.lang.tracing import ARGUMENTS_AT, RESULT_AT, PtRegs
+from pybpfasm.lang.tracing import ARGUMENTS_AT, RESULT_AT, PtRegs, data_loc
 from pybpfasm.lang.types import IntType, NetworkType, is_record
 from pybpfasm.records import evolve
 from pybpfasm.uapi import AttachType, ProgramType
@@ -57,6 +61,25 @@ class Arguments:
                 return {tree.args.args[0].arg: context}
             case _:
                 return self._each(source, hints, context)
+
+    def rules(self) -> dict[Callable[..., Any], Callable[[ast.Call], Value]]:
+        """What compiles a call of each function."""
+        return {data_loc: self._located}
+
+    def _located(self, node: ast.Call) -> Scalar:
+        """The result of `data_loc`: the lower half of the field is how far into the record the text begins."""
+        lowering = self._lowering
+        bound = lowering.calls.bind(node, data_loc)
+        record = lowering.expressions.value(bound["record"])
+        if not isinstance(record, Pointer) or record.kind is not Kind.CONTEXT:
+            lowering.fail(bound["record"], f"a tracepoint's record is wanted, this is {describe(record)}")
+        number = lowering.expressions.number(bound["location"])
+        location = lowering.location(node)
+        offset, address = lowering.value(), lowering.value()
+        operand = lowering.expressions.operand(bound["location"], number)
+        lowering.emit(Binary(Alu.AND, offset, operand, 0xFFFF, location))
+        lowering.emit(Binary(Alu.ADD, address, record.operand, offset, location))
+        return Scalar(address, UNSIGNED)
 
     def method(self, node: ast.Call, pointer: Pointer, name: str) -> Value:
         """`ctx.argument(0)`, `ctx.result()`, of registers."""

@@ -26,7 +26,9 @@ from pybpfasm.compiler.frontend.values import (
 from pybpfasm.ir.operations import Argument, Call, FunctionReference
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.lang.callbacks import loop
+from pybpfasm.lang.dynptrs import Dynptr
 from pybpfasm.lang.maps import MapDeclaration
+from pybpfasm.lang.queues import UserRingBuf
 from pybpfasm.lang.types import IntType, NetworkType, StructType, value_type
 from pybpfasm.records import evolve
 from pybpfasm.uapi import Helper
@@ -78,6 +80,18 @@ class Callbacks:
         address = lowering.maps.address(node, declaration)
         reference = self._compiled(node, function, entry, context, self._key_read(function, key_type))
         return self._call(node, Helper.FOR_EACH_MAP_ELEM, address, reference, context)
+
+    def drain(self, node: ast.Call, buffer: UserRingBuf) -> Value:
+        """The number of records that were there."""
+        lowering = self._lowering
+        if not lowering.target.dynptrs:
+            lowering.fail(node, f"drain() needs Linux 6.1, this is compiled for {lowering.target.name}")
+        bound = lowering.calls.bind(node, buffer.drain)
+        function = self._function(bound["body"])
+        data = Parameter("data", Type(Kind.MEMORY), target=Dynptr)
+        context = self._context(bound.get("context"))
+        reference = self._compiled(node, function, [data], context)
+        return self._call(node, Helper.USER_RINGBUF_DRAIN, lowering.maps.address(node, buffer), reference, context)
 
     def for_entries(self, node: ast.Call, declaration: MapDeclaration[Any, Any], body: ast.expr) -> FunctionReference:
         """A callback that gets a key and a value of a map, once and later: what it returns means nothing."""
@@ -181,7 +195,7 @@ class Callbacks:
 def _fits(declared: Expected, parameter: Parameter) -> bool:
     target: Any = parameter.target
     match target:
-        case StructType():
+        case StructType() | type():
             return declared.target == target
         case NetworkType():
             return declared.scalar == target
@@ -193,5 +207,5 @@ def _fits(declared: Expected, parameter: Parameter) -> bool:
 
 def _declared(parameter: Parameter) -> str:
     target = parameter.target
-    wanted = "u32" if target is None else str(target)
+    wanted = "u32" if target is None else target.__name__ if isinstance(target, type) else str(target)
     return f"{parameter.name}: {wanted}"

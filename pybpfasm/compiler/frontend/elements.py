@@ -73,6 +73,9 @@ class Indexing:
                 reason = f"index {number} is outside the array's {count} elements"
                 self._lowering.fail(node.slice, reason)
             return Place(array.base, array.offset + number * element.size, element, array.alignment)
+        if isinstance(array.base, IrValue) and array.base.type.kind in (Kind.KERNEL, Kind.CONTEXT):
+            reason = "an array in the kernel's memory has constant indices here"
+            self._lowering.fail(node.slice, f"{reason}: copy it to a struct of the program's own, or use unroll(…)")
         operand = self._within(node.slice, index, count)
         base = self._moved(node, array, self._scaled(node, operand, element.size))
         offset = 0 if isinstance(array.base, StackAddress | MapValueAddress) else array.offset

@@ -70,7 +70,11 @@ class Guards:
             lowering.fail(node, "one lock is held already: no program holds two")
         self._call(node, Helper.SPIN_LOCK, address)
         lowering.locked = True
-        return lambda end: self._call(end, Helper.SPIN_UNLOCK, address)
+        return lambda end: self._unlock(end, address)
+
+    def _unlock(self, node: ast.AST, address: Argument) -> None:
+        self._call(node, Helper.SPIN_UNLOCK, address)
+        self._lowering.locked = False
 
     def _call(self, node: ast.AST, helper: Helper, address: Argument) -> None:
         self._lowering.emit(Call(None, helper, (address,), self._lowering.location(node)))

@@ -23,6 +23,7 @@ _PARTS: "dict[str, Callable[[Lowering], Rules]]" = {
     "pybpfasm.lang.packets": lambda lowering: lowering.checksums.rules(),
     "pybpfasm.lang.probing": lambda lowering: lowering.probing.rules(),
     "pybpfasm.lang.sockets": lambda lowering: lowering.sockets.rules(),
+    "pybpfasm.lang.tracing": lambda lowering: lowering.arguments.rules(),
     "pybpfasm.lang.timers": lambda lowering: lowering.timers.rules(),
 }
 

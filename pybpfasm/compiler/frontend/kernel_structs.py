@@ -187,6 +187,12 @@ class KernelStructs:
         what = f"{struct.name}.{node.attr}"
         declared = self.declared(node, hints[node.attr], what)
         try:
+            self.types.struct(struct.name)
+        except NotFoundError:
+            lowering.fail(node, f"this kernel has no struct {struct.name}: name it as the kernel does, or by name=…")
+        except BtfError as error:
+            lowering.fail(node, str(error))
+        try:
             member = self.types.member(struct.name, node.attr)
         except NotFoundError:
             lowering.fail(node, f"this kernel's struct {struct.name} has no field `{node.attr}`")

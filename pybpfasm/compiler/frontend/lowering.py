@@ -355,8 +355,10 @@ class Lowering:
 
     def clean_up(self, node: ast.AST, depth: int = 0) -> None:
         """Give back what the function holds from `depth` on, the last first, on the current path."""
+        locked = self.locked
         for leave in reversed(self.frame.cleanups[depth:]):
             leave(node)
+        self.locked = locked  # on the other paths
 
     def give_up_if(self, before: int) -> None:
         """Leave the statement if a function that it calls has errors of its own: what it gives is not known."""

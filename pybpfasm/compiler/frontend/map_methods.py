@@ -22,10 +22,11 @@ from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.lang.maps import MapDeclaration, Method
-from pybpfasm.lang.queues import RingBuf
+from pybpfasm.lang.queues import RingBuf, UserRingBuf
 from pybpfasm.lang.types import (
     ArrayType,
     NetworkType,
+    Record,
     StructType,
     TextType,
     be16,
@@ -50,6 +51,10 @@ class MapMethods:
 
     def call(self, node: ast.Call, declaration: MapDeclaration[Any, Any], name: str) -> Value:
         """The result of a method."""
+        if isinstance(declaration, UserRingBuf):
+            if name != "drain":
+                self._lowering.fail(node.func, f"a UserRingBuf is filled by user space: it has no {name}() here")
+            return self._lowering.callbacks.drain(node, declaration)
         if isinstance(declaration, RingBuf) and name in ("reserve", "submit", "discard"):
             return self._lowering.ring.call(node, declaration, name)
         if isinstance(declaration, RingBuf) and name == "reserve_dynptr":
@@ -107,6 +112,8 @@ class MapMethods:
         """A key or a value in memory, for a helper to read."""
         type_ = value_type(annotation)
         value = self._lowering.expressions.value(node)
+        if isinstance(value, Constant) and isinstance(value.value, Record) and value.value.__layout__ == type_:
+            return self._lowering.variables.text(bytes(value.value))
         if isinstance(type_, StructType):
             return self._in_place(node, value, type_)
         operand = self._lowering.memory.fitting(node, value, type_, f"the map's {what}")
@@ -125,6 +132,8 @@ class MapMethods:
                 return self._in_place(node, value, layout), layout.size
             case Place(type=ArrayType() | TextType() as type_):
                 return lowering.memory.address(value, node), type_.size
+            case Constant(value=Record() as record) if not to_write:
+                return lowering.variables.text(bytes(record)), len(bytes(record))
             case Constant(value=bytes() as text) if text:
                 return lowering.variables.text(text), len(text)
             case Scalar(type=NetworkType() as type_, operand=operand):
