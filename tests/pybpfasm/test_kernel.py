@@ -323,7 +323,7 @@ def test_a_rejected_program(specs: dict[str, ProgramSpec]) -> None:
 
 
 def test_a_program_rejected_for_its_instructions(specs: dict[str, ProgramSpec]) -> None:
-    """Instructions written by hand, without source lines, are rejected with the verifier's sentence, and what mends it."""
+    """Instructions written by hand, without source lines, are rejected with the verifier's sentence."""
     spec = attrs.evolve(specs["refuse"], instructions=(isa.mov(0, 5), isa.exit_program()), name="unset")
     with pytest.raises(VerifierError, match=r"^the kernel rejected program unset.*: R5 !read_ok: R5 has no value"):
         Program.load(spec, {})
