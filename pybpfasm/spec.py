@@ -68,12 +68,22 @@ class FunctionInfo:
 
 
 @frozen
+class RegisterName:
+    """What a program calls the value that the instruction in a slot leaves in a register."""
+
+    slot: int
+    register: int
+    name: str
+
+
+@frozen
 class ProgramSpec:
     """A program to load: its instructions refer to `maps` by name, or, in those with the kind of a kfunc, to kfuncs.
 
     Its own functions follow in the same stream, calls of them are resolved. `context` names the struct that r1 points
     to. `attach_to` is what the section or the author names as the place to attach to (a kernel function, a tracepoint).
-    `types` holds what `functions` refer to, encoded BTF; without it, a loader makes it from `context`.
+    `types` holds what `functions` refer to, encoded BTF; without it, a loader makes it from `context`. `names` are for
+    messages.
     """
 
     name: str
@@ -89,6 +99,7 @@ class ProgramSpec:
     flags: int = 0
     functions: tuple[FunctionInfo, ...] = ()
     types: bytes | None = field(default=None, repr=False)
+    names: tuple[RegisterName, ...] = field(default=(), repr=False, eq=False)
 
 
 @frozen

@@ -22,7 +22,7 @@ from pybpfasm.ir.target import Target
 from pybpfasm.isa import EncodingError
 from pybpfasm.lang.programs import Program
 from pybpfasm.records import evolve, frozen
-from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, SourceLine
+from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, RegisterName, SourceLine
 
 if TYPE_CHECKING:
     from pybpfasm.btf import Btf
@@ -144,6 +144,7 @@ def _compile(program: Program[Any], lowering: Lowering, watch: Watch | None = No
         section=program.kind.section,
         attach_to=program.kind.attach_to,
         flags=program.kind.flags,
+        names=tuple(RegisterName(each.slot, each.register, each.name) for each in code.variables),
         functions=tuple(FunctionInfo(each.slot, each.name, 0) for each in code.functions[1:]),
     )
 

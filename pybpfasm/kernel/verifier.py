@@ -16,6 +16,7 @@ A log, as Linux 5.10 to 7.x write it; the state of registers has many forms, whi
 import re
 
 from pybpfasm.errors import BpfError
+from pybpfasm.kernel.advice import advice
 from pybpfasm.spec import ProgramSpec, SourceLine
 
 _INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\)")
@@ -25,7 +26,7 @@ _NO_REASON = re.compile(
     r"""^\s*(
         $|;|\d+:\ |R\d+(_[rw]+)?=|fp-\d+(_[rw]+)?=|frame\d+:|Live\ reg
         |func\#|Validating\ .*func\#|Func\#\d+|\[\d+\]\ [A-Z_]+\b
-        |from\ \d+\ to\ \d+|caller:|callee:|returning\ from|to\ caller\ at|safe$|previous\ insn
+        |from\ \d+\ to\ \d+|(cur|old)\ state:|caller:|callee:|returning\ from|to\ caller\ at|safe$|previous\ insn
         |mark_precise|propagating|regs=|parent\ |last_idx|first_idx|didn't\ have\ a\ parent
         |processed\ \d|verification\ time|stack\ depth|insns\ processed
     )""",
@@ -44,7 +45,8 @@ class VerifierError(BpfError):
 
     `reason` is the verifier's own sentence, `line` the source line of the instruction it stopped at (None if the log
     does not say), `slot` that instruction's, `log` the whole log. `report` is the explanation that Linux 7.3 and later
-    give, with what led there and a suggestion, in several lines; empty before.
+    give, with what led there and a suggestion, in several lines; empty before. `advice` says what usually mends it, in
+    the program's own names; empty for a reason that is not known.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class VerifierError(BpfError):
         *,
         slot: int | None = None,
         report: str = "",
+        advice: str = "",
     ) -> None:
         self.program = program
         self.reason = reason
@@ -63,8 +66,10 @@ class VerifierError(BpfError):
         self.log = log
         self.slot = slot
         self.report = report
+        self.advice = advice
         where = f" at {line.file}:{line.line}:{line.column}, `{line.text}`" if line else ""
-        super().__init__(f"the kernel rejected program {program}{where}: {reason}")
+        mend = f": {advice}" if advice else ""
+        super().__init__(f"the kernel rejected program {program}{where}: {reason}{mend}")
 
 
 def rejection(spec: ProgramSpec, log: str, cause: str) -> VerifierError:
@@ -75,23 +80,46 @@ def rejection(spec: ProgramSpec, log: str, cause: str) -> VerifierError:
     report = rows[start:end]
     slots = [int(found[1]) for row in rows[:start] if (found := _INSTRUCTION.match(row))]
     slot = slots[-1] if slots else None
+    said = _reason(rows[:start], report)
+    # Of two sentences the first one says what it is about, the second what is wrong with it.
+    sentences = "\n".join(_sentences(rows[:start])[-2:]) if said else ""
     return VerifierError(
         spec.name,
-        _reason(rows[:start], report) or cause,
+        said or cause,
         None if slot is None else source_line(spec, slot),
         log,
         slot=slot,
         report="\n".join(report).strip(),
+        advice=advice(spec, sentences or said, slot, _last_state(rows[:start])) if said else "",
     )
+
+
+def _last_state(rows: list[str]) -> str:
+    """All that was told of registers on the way to the last instruction, the latest first."""
+    told: list[str] = []
+    for row in reversed(rows):
+        if row.startswith(("from ", "func#")):
+            told.append(row)
+            break
+        if _STATE.match(row) or _BEHIND.match(row) or "R10=fp0" in row:
+            told.append(row)
+    return " ".join(told)
 
 
 def _reason(rows: list[str], report: list[str]) -> str | None:
     """The verifier's sentence: the last line that is none of the known others, else what the report gives for one."""
-    sentences = [row.strip() for row in rows if not _NO_REASON.match(row)]
-    telling = [row for row in sentences if not _TOO_LARGE.match(row)]
-    if telling or sentences:
-        return (telling or sentences)[-1]
+    sentences = _sentences(rows)
+    if sentences and _TOO_LARGE.match(sentences[-1]) and len(sentences) > 1:
+        last = max(index for index, row in enumerate(rows) if row.strip() == sentences[-1])
+        if rows[last - 1].strip() == sentences[-2]:
+            return sentences[-2]
+    if sentences:
+        return sentences[-1]
     return _after(report, "Reason:") or (report[0].removeprefix(_REPORT).strip() if report else None)
+
+
+def _sentences(rows: list[str]) -> list[str]:
+    return [row.strip() for row in rows if not _NO_REASON.match(row)]
 
 
 def _after(report: list[str], heading: str) -> str | None:

@@ -13,6 +13,7 @@ REPORT = "what is reported of a full map; that maps fill up on every kernel is s
 WAYS = "the same directions as with --splice both, one of them by TCP"
 SLOW = "300,000 sends take minutes in an emulated machine; what stops them is the program's own count"
 HAPROXY = "on 7.2, on a busy machine, haproxy saw the end of some streams too early: docs/splice.md, not explained yet"
+RULE = "an expression each: what becomes of each operation on a kernel is in its random programs and statements"
 RANDOM = "two sets of random programs (0 and 4) for each kernel's JIT; all forty are run on the running kernel"
 
 # As --deselect takes them: what a test's name begins with.
@@ -29,6 +30,7 @@ LEFT_OUT = {
     "tests/merbridge/test_original_dst.py::test_connections_without_room_fail_closed_and_are_told": REPORT,
     "tests/merbridge/test_splice.py::test_every_way_of_sending_arrives_whole_in_both_directions_at_once[to": WAYS,
     "tests/merbridge/test_splice.py::test_short_writes_do_not_fill_memory": SLOW,
+    "tests/pybpfasm/test_semantics.py::test_rule": RULE,
     "tests/pybpfasm/test_semantics.py::test_random_programs[1": RANDOM,
     "tests/pybpfasm/test_semantics.py::test_random_programs[2": RANDOM,
     "tests/pybpfasm/test_semantics.py::test_random_programs[3": RANDOM,

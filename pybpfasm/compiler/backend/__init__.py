@@ -5,6 +5,8 @@ passes (in pipeline's order) → legalize → lateness → registers (intervals,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pybpfasm.compiler.backend.frame import Frame
 from pybpfasm.compiler.backend.lateness import move_late
 from pybpfasm.compiler.backend.layout import Written, lay_out
@@ -17,6 +19,7 @@ from pybpfasm.ir.operations import Location
 from pybpfasm.ir.references import functions_named
 from pybpfasm.ir.target import Target
 from pybpfasm.isa import Instruction, Label, resolve_labels
+from pybpfasm.isa.effects import changed_registers
 from pybpfasm.records import frozen
 
 __all__ = ["Code", "FunctionStart", "Variable", "generate"]
@@ -58,7 +61,7 @@ def generate(unit: Unit, target: Target, watch: Watch | None = None) -> Code:
     items: list[Instruction | Label] = []
     locations: list[Location] = []
     starts: list[tuple[str, int, int]] = []
-    variables: list[tuple[int, int, str]] = []
+    variables = [(-1, number, each.name) for number, each in enumerate(unit.program.parameters, 1) if each.name]
     pending = [unit.program]
     for function in pending:
         written, frame, named = _function(function, target, watch)
@@ -74,8 +77,22 @@ def generate(unit: Unit, target: Target, watch: Watch | None = None) -> Code:
         instructions,
         tuple(locations),
         tuple(FunctionStart(name, slots[at], size) for name, at, size in starts),
-        tuple(Variable(slots[at], register, name) for at, register, name in variables if at < len(slots)),
+        tuple(_named(variables, instructions, slots)),
     )
+
+
+def _named(
+    variables: list[tuple[int, int, str]], instructions: tuple[Instruction, ...], slots: list[int]
+) -> Iterator[Variable]:
+    """The names of values; those whose instruction went elsewhere when ends were shared are left out."""
+    for at, register, name in variables:
+        if at < 0:
+            yield Variable(-1, register, name)
+        # What a call gives is noted behind the call.
+        for place in (at, at - 1):
+            if 0 <= place < len(instructions) and register in changed_registers(instructions[place]):
+                yield Variable(slots[place], register, name)
+                break
 
 
 def _function(
