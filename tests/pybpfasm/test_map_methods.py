@@ -53,6 +53,11 @@ programs = ProgArray(max_entries=2)
 addresses = HashMap[Address, Stat](max_entries=4)
 cgroups = CgroupArray(max_entries=2)
 
+@bpf.subprogram
+def handed_over(e: Event) -> int:
+    events.submit(e)
+    return 0
+
 @bpf.inline
 def fill(e: Event, n: int) -> None:
     e.kind = n
@@ -113,6 +118,7 @@ RULES = [
     ("for i in range(3):\n    e = events.reserve(Event)\n    if e is not None:\n        e.n = 1", "return 1 | return", "`e`, which was reserved in line"),
     ("events.submit(v)", "events.submit(v) | events", "this is nothing that was reserved"),
     ("e = events.reserve(Event)\nevents.submit(e)", "events.submit(e) | e)", "this may be None: test it first"),
+    (RESERVED + "handed_over(e)\nevents.submit(e)", "events.submit(e) | events", "this is nothing that was reserved"),
     ("events.submit(5)", "events.submit(5) | 5", "what reserve() gave is wanted here, this is int"),
     ("e = events.reserve(5)", "e = events.reserve(5) | 5", "a Struct is wanted"),
     ("queue.push(5)", "queue.push(5) | 5", "Stat is wanted here, this is int"),
@@ -120,7 +126,7 @@ RULES = [
     ("queue.delete(5)", "queue.delete(5) | queue.delete", "Queue has no attribute `delete`"),
     ("perf.output(v, v)", "perf.output(v, v) | v, v", "this is Data where Context is wanted"),
     ("events.output(5)", "events.output(5) | 5", "a struct, an array, text or a number in network order is wanted here, this is int"),
-    (RESERVED + "programs.tail_call(ctx, 1)\nevents.submit(e)", "programs.tail_call(ctx, 1) | programs", "what was reserved in line 58 is lost if another program takes over: hand it to submit() or discard() before"),
+    (RESERVED + "programs.tail_call(ctx, 1)\nevents.submit(e)", "programs.tail_call(ctx, 1) | programs", "what was reserved in line"),
     ("programs.tail_call(ctx)", "programs.tail_call(ctx) | programs", "tail_call(): missing a required argument: 'index'"),
     ("x = routes.lookup(1)", "x = routes.lookup(1) | 1", "Prefix is wanted here, this is int"),
 ]  # fmt: skip

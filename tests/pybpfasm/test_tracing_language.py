@@ -21,7 +21,7 @@ from tracing_mount import LSM_ACTIVE, mounted_tracefs
 from written_modules import MakeModule
 from written_programs import assert_points_at
 
-from pybpfasm import btf
+from pybpfasm import btf, isa
 from pybpfasm.btf.builder import BtfBuilder
 from pybpfasm.compiler import CompileError, compile_program
 from pybpfasm.kernel import features
@@ -30,7 +30,7 @@ from pybpfasm.kernel.links import attach_iterator, attach_struct_ops
 from pybpfasm.kernel.maps import Map
 from pybpfasm.kernel.programs import Program
 from pybpfasm.spec import ProgramSpec
-from pybpfasm.uapi import ProgramLoadFlag
+from pybpfasm.uapi import Helper, ProgramLoadFlag
 
 DECLARATIONS = """
 class pt_regs(KernelStruct):
@@ -84,6 +84,10 @@ class bpf_iter_meta(KernelStruct):
 
 class seq_file(KernelStruct):
     size: u64
+
+class Texts(Struct):
+    one: Annotated[bytes, Length(16)]
+    other: Annotated[bytes, Length(16)]
 
 class no_such_struct(KernelStruct):
     x: u32
@@ -159,6 +163,7 @@ RAW: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (ME + "p = t.parent\nif p is None:\n    return 0\no.pid = p.tgid", lambda: {"pid": os.getppid()}),
     (ME + "o.text = t.comm\no.b = t.comm[0]", lambda: {"text": comm(), "b": comm()[0]}),
     (ME + "o.pid = t.group_leader.tgid\no.a = t.group_leader.pid", lambda: {"pid": os.getpid(), "a": os.getpid()}),
+    (ME + "w = Texts(one=b'', other=b'')\nw.one = o.text = w.other = t.comm\no.b = 1 if w.one == w.other else 2", lambda: {"text": comm(), "b": 1}),
     (ME + "o.a = t.in_iowait", lambda: {"a": 0}),
     (ME + "if t.comm == o.text:\n    o.b = 1\no.text = t.comm\nif t.comm == o.text:\n    o.b += 2", lambda: {"text": comm(), "b": 2}),
     ("o.a = get_current_comm(o.text)", lambda: {"text": comm(), "a": 0}),
@@ -400,6 +405,16 @@ def test_lsm(write_module: MakeModule, tmp_path: Path) -> None:
 
 
 # --- without a kernel -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs(features.KERNEL_BTF)
+def test_text_goes_where_it_is_wanted(write_module: MakeModule) -> None:
+    """Text that a helper copies is copied once: straight to the field that it is assigned to."""
+    spec = compile_program(write_module(program('@bpf.kprobe("f")', "t: task_struct", "o.text = t.comm")).prog)
+    calls = [each for each in spec.instructions if each == isa.call(Helper.PROBE_READ_KERNEL)]
+    assert len(calls) == 1
+    # What is loaded are the program's argument and nothing else.
+    assert sum(each.opcode & 7 == isa.Class.LDX for each in spec.instructions) == 1
 
 
 SLEEPABLE = [

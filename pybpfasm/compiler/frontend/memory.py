@@ -22,7 +22,19 @@ from pybpfasm.compiler.frontend.values import (
     known_operand,
     target_name,
 )
-from pybpfasm.ir.operations import Base, Binary, Copy, Extend, Location, MapValueAddress, Number, StackAddress, Store
+from pybpfasm.ir.operations import (
+    Base,
+    Binary,
+    Call,
+    Copy,
+    Extend,
+    Location,
+    MapValueAddress,
+    Number,
+    Slot,
+    StackAddress,
+    Store,
+)
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
@@ -41,6 +53,7 @@ from pybpfasm.lang.types import (
     value_type,
 )
 from pybpfasm.records import evolve
+from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -59,6 +72,7 @@ class Memory:
 
     def __init__(self, lowering: "Lowering") -> None:
         self._lowering = lowering
+        self._moved: dict[Slot, Place] = {}
 
     def field(self, node: ast.Attribute, owner: Value) -> Place:
         """The place of a struct's field."""
@@ -319,7 +333,25 @@ class Memory:
         if holds_special(place.type) and not (on_stack(place.base) and on_stack(source.base)):
             reason = "this holds what only the kernel may touch, a lock or the like: copy its other fields"
             self._lowering.fail(value_node, reason)
-        self._lowering.access.copy(value_node, place, source)
+        if isinstance(source.base, StackAddress):
+            source = self._moved.get(source.base.slot, source)
+        if not self._probed_into(place, value_node, source):
+            self._lowering.access.copy(value_node, place, source)
+
+    def _probed_into(self, place: Place, node: ast.AST, source: Place) -> bool:
+        """Let what was copied from the kernel the moment before be copied to where it is wanted, not by way of us."""
+        operations = self._lowering.block.operations
+        last = operations[-1] if operations else None
+        if not isinstance(last, Call) or last.helper != Helper.PROBE_READ_KERNEL or source.offset:
+            return False
+        if last.arguments[0] != source.base or last.arguments[1] != place.type.size:
+            return False
+        operations.pop()
+        target = self.address(place, node)
+        self._lowering.emit(Call(last.result, last.helper, (target, *last.arguments[1:]), last.location))
+        if isinstance(source.base, StackAddress):
+            self._moved[source.base.slot] = place  # for `a = b = …`, which has a second target
+        return True
 
     def _special(self, node: ast.AST) -> NoReturn:
         self._lowering.fail(node, "a lock's own bytes are the kernel's: use it with spin_lock(…); and so are a timer's")
