@@ -8,7 +8,7 @@ import pytest
 from cgroup_caller import Caller
 from data_bench import DataBench, with_statements
 from written_modules import MakeModule, import_source
-from written_programs import assert_points_at
+from written_programs import assert_refused
 
 from pybpfasm.compiler import CompileError, Target, compile_program
 from pybpfasm.kernel import running_target
@@ -290,10 +290,7 @@ def test_refusals_of_newer_targets(write_module: MakeModule, body: str, marked: 
 
 def _refused(write_module: MakeModule, body: str, marked: str, reason: str, target: Target) -> None:
     module = write_module(with_statements(DECLARATIONS, body))
-    with pytest.raises(CompileError) as caught:
-        compile_program(module.prog, target=target)
-    assert caught.value.reason.startswith(reason), str(caught.value)
-    assert_points_at(caught.value, marked)
+    assert_refused(module, marked, reason, target)
 
 
 def test_the_stack_of_all_frames_counts(write_module: MakeModule) -> None:

@@ -2,11 +2,13 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_modules import MakeModule
 
 from pybpfasm.compiler import CompileError, compile_program
+from pybpfasm.compiler.targets import AnyTarget
 
 DECLARATIONS = """
 from enum import IntEnum
@@ -117,6 +119,14 @@ def refusal(write_module: MakeModule, source: str, name: str = "prog") -> Compil
     with pytest.raises(CompileError) as caught:
         compile_program(getattr(module, name))
     return caught.value
+
+
+def assert_refused(module: Any, marked: str, reason: str, target: AnyTarget | None = None) -> None:
+    """The module's `prog` is refused for the target, at the piece of source that the case marks, for this reason."""
+    with pytest.raises(CompileError) as caught:
+        compile_program(module.prog, target=target)
+    assert caught.value.reason.startswith(reason), str(caught.value)
+    assert_points_at(caught.value, marked)
 
 
 def assert_points_at(error: CompileError, marked: str) -> None:
