@@ -98,13 +98,13 @@ calling kernel function \S+ is not allowed
 misaligned (?:\w+ )?access
     an access must be aligned to its size here: order fields by their sizes, or read bytes
 
-might sleep in
-sleepable
+might sleep in a non-sleepable
+must be sleepable to call
     this may sleep, and the program may not: declare it `sleepable=True` where its hook allows that
 
 inside bpf_spin_lock
 while holding a lock
-is missing unlock
+bpf_spin_unlock is missing
     a lock is held here: only plain reads and writes are allowed until it is let go
 """
 

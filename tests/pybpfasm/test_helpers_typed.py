@@ -108,6 +108,13 @@ def test_each_helper_is_a_function_or_stands_elsewhere() -> None:
     assert sorted([*ELSEWHERE, *not_yet, *FUNCTIONS]) == sorted(each.name.lower() for each in Helper if each)
 
 
+def test_the_page_counts_them() -> None:
+    """docs/language.md says how many there are, and how many cannot be called yet."""
+    page = " ".join((Path(__file__).parents[2] / "docs" / "language.md").read_text().split())
+    assert f"Of the kernel's {len(Helper) - 1} helpers {len(FUNCTIONS)} are functions" in page
+    assert f" {len(generate_helpers.NOT_YET.split())} cannot be called yet" in page
+
+
 def test_what_stands_elsewhere_is_called_there() -> None:
     """The language's own words for a helper end in a call of it."""
     folders = (Path(helpers.__file__).parent, Path(frontend.__file__).parent)

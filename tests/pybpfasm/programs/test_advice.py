@@ -228,6 +228,8 @@ OTHERS = [
     ("unknown func bpf_msg_apply_bytes#61\n", "this kernel has no such helper"),  # 5.10
     ("calling kernel function bpf_cgroup_from_id is not allowed\n", "this kernel lets programs of this type not call"),
     ("helper call might sleep in a non-sleepable prog\n", "this may sleep, and the program may not"),  # 6.x
+    ("program must be sleepable to call sleepable kfunc bpf_put_file\n", "this may sleep, and the program may not"),
+    ("bpf_spin_unlock is missing\n", "a lock is held here"),
     ("misaligned stack access off (0x0; 0x0)+0+-7 size 8\n", "an access must be aligned to its size here"),
     ("function calls are not allowed while holding a lock\n", "a lock is held here"),  # 6.x
     ("The sequence of 8193 jumps is too complex.\n", "there are more ways through the program"),
@@ -244,11 +246,18 @@ def test_other_kernels_words(log: str, said: str) -> None:
     assert rejection(prog(ZERO, EXIT), f"0: (b7) r0 = 0\n{log}", "EACCES").advice.startswith(said)
 
 
-def test_a_sentence_that_is_not_known() -> None:
-    """Nothing is made up: the sentence stands by itself."""
-    error = rejection(prog(ZERO, EXIT), "0: (b7) r0 = 0\nthe moon is too bright\n", "EINVAL")
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "the moon is too bright",
+        "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable",
+    ],
+)
+def test_a_sentence_that_is_not_known(sentence: str) -> None:
+    """Nothing is made up, nor is it taken for one of the same words: the sentence stands by itself."""
+    error = rejection(prog(ZERO, EXIT), f"0: (b7) r0 = 0\n{sentence}\n", "EINVAL")
     assert error.advice == ""
-    assert str(error).endswith(": the moon is too bright")
+    assert str(error).endswith(f": {sentence}")
 
 
 LANGUAGE = """
