@@ -186,14 +186,18 @@ class PerCpuArray(_Entries[K, V]):
     type = MapType.PERCPU_ARRAY
 
 
-class SkStorage(MapDeclaration[K, V]):
-    """BPF_MAP_TYPE_SK_STORAGE: a value that lives and ends with its socket. Its key is i32."""
-
-    type = MapType.SK_STORAGE
+class LocalStorage(MapDeclaration[K, V]):
+    """Values that live and end with something of the kernel's; their key is i32."""
 
     def __init__(self, *, name: str | None = None) -> None:
         # uapi linux/bpf.h: local storage has no size of its own and must not be preallocated.
         super().__init__(max_entries=0, flags=BPF_F_NO_PREALLOC, name=name)
+
+
+class SkStorage(LocalStorage[K, V]):
+    """BPF_MAP_TYPE_SK_STORAGE: a value that lives and ends with its socket. Its key is i32."""
+
+    type = MapType.SK_STORAGE
 
     @method(Helper.SK_STORAGE_GET, "map", "sock", 0, 0, gives="value")
     def get(self, sock: Sock) -> V | None:

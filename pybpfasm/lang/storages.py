@@ -1,21 +1,13 @@
 """Values that live and end with a task, a file's inode or a cgroup; their key is i32."""
 
 from pybpfasm.lang.kernel_structs import KernelStruct
-from pybpfasm.lang.maps import BPF_F_NO_PREALLOC, K, MapDeclaration, V, method, only_in_program
+from pybpfasm.lang.maps import K, LocalStorage, V, method, only_in_program
 from pybpfasm.uapi import Helper, MapType
 
 _CREATE = 1
 
 
-class _Storage(MapDeclaration[K, V]):
-    """What they have in common."""
-
-    def __init__(self, *, name: str | None = None) -> None:
-        # uapi linux/bpf.h: local storage has no size of its own and must not be preallocated.
-        super().__init__(max_entries=0, flags=BPF_F_NO_PREALLOC, name=name)
-
-
-class TaskStorage(_Storage[K, V]):
+class TaskStorage(LocalStorage[K, V]):
     """BPF_MAP_TYPE_TASK_STORAGE (Linux 5.11), for programs that are attached by BTF."""
 
     type = MapType.TASK_STORAGE
@@ -36,7 +28,7 @@ class TaskStorage(_Storage[K, V]):
         only_in_program("delete")
 
 
-class InodeStorage(_Storage[K, V]):
+class InodeStorage(LocalStorage[K, V]):
     """BPF_MAP_TYPE_INODE_STORAGE (Linux 5.10), for LSM programs."""
 
     type = MapType.INODE_STORAGE
@@ -57,7 +49,7 @@ class InodeStorage(_Storage[K, V]):
         only_in_program("delete")
 
 
-class CgroupStorage(_Storage[K, V]):
+class CgroupStorage(LocalStorage[K, V]):
     """BPF_MAP_TYPE_CGRP_STORAGE (Linux 6.2), for programs that are attached by BTF."""
 
     type = MapType.CGRP_STORAGE
