@@ -8,10 +8,9 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pybpfasm.compiler.frontend.values import Constant, Place, describe
-from pybpfasm.ir.operations import Argument, Call, CallKernel, StackAddress
+from pybpfasm.compiler.frontend.values import Constant
+from pybpfasm.ir.operations import Argument, Call, CallKernel
 from pybpfasm.lang import guards as lang
-from pybpfasm.lang.types import StructType
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
@@ -60,12 +59,7 @@ class Guards:
     def _lock(self, node: ast.Call) -> Callable[[ast.AST], None]:
         lowering = self._lowering
         argument = lowering.calls.bind(node, lang.spin_lock)["lock"]
-        place = lowering.expressions.value(argument)
-        if not (isinstance(place, Place) and isinstance(place.type, StructType) and place.type.name == "bpf_spin_lock"):
-            lowering.fail(argument, f"a SpinLock of a map's value is wanted, this is {describe(place)}")
-        address = lowering.memory.address(place, argument)
-        if isinstance(address, StackAddress):
-            lowering.fail(argument, "this lock is on the stack, where nobody else sees it: lock that of a map's value")
+        address = lowering.memory.special(argument, lang.SpinLock, "lock", "where nobody else sees it: lock that")
         if lowering.locked:
             lowering.fail(node, "one lock is held already: no program holds two")
         self._call(node, Helper.SPIN_LOCK, address)

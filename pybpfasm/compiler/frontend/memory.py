@@ -239,6 +239,17 @@ class Memory:
         self._lowering.emit(Binary(Alu.ADD, target, place.base, place.offset, self._lowering.location(node)))
         return target
 
+    def special(self, node: ast.expr, type_: type[Record], of: str, on_stack: str) -> Base:
+        """The address of a special field (a lock, a timer) in a map's value; `on_stack` is said of one that is not."""
+        place = self._lowering.expressions.value(node)
+        layout = type_.__layout__
+        if not (isinstance(place, Place) and place.type == layout):
+            self._lowering.fail(node, f"a {type_.__name__} of a map's value is wanted, this is {describe(place)}")
+        address = self.address(place, node)
+        if isinstance(address, StackAddress):
+            self._lowering.fail(node, f"this {of} is on the stack, {on_stack} of a map's value")
+        return address
+
     def spill(self, node: ast.AST, operand: Number, size: int) -> StackAddress:
         """A number on the stack, where a helper can read it until the call is done."""
         slot = self._lowering.slot(size)

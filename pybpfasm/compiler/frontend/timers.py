@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.memory import holds_special
-from pybpfasm.compiler.frontend.values import SIGNED, Constant, Place, Scalar, Value, describe
-from pybpfasm.ir.operations import Argument, Call, StackAddress
+from pybpfasm.compiler.frontend.values import SIGNED, Constant, Scalar, Value, describe
+from pybpfasm.ir.operations import Argument, Call
 from pybpfasm.lang import timers as lang
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import StructType
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
@@ -63,14 +62,8 @@ class Timers:
         return Scalar(result, SIGNED)
 
     def _timer(self, node: ast.expr) -> Argument:
-        lowering = self._lowering
-        place = lowering.expressions.value(node)
-        if not (isinstance(place, Place) and isinstance(place.type, StructType) and place.type.name == "bpf_timer"):
-            lowering.fail(node, f"a Timer of a map's value is wanted, this is {describe(place)}")
-        address = lowering.memory.address(place, node)
-        if isinstance(address, StackAddress):
-            lowering.fail(node, "this timer is on the stack, and gone when the program ends: use that of a map's value")
-        return address
+        on_stack = "and gone when the program ends: use that"
+        return self._lowering.memory.special(node, lang.Timer, "timer", on_stack)
 
     def _entries(self, node: ast.expr) -> MapDeclaration[Any, Any]:
         lowering = self._lowering
