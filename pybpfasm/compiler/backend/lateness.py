@@ -103,6 +103,12 @@ class _Tree:
                 if self.dominators.dominates(following, block):
                     self._note_loop(following, block)
 
+    def covers(self, point: tuple[Block, int], block: Block, at: int) -> bool:
+        """Whether an operation is behind a point on every way to it."""
+        if block is point[0]:
+            return at > point[1]
+        return self.dominators.dominates(point[0], block)
+
     def _note_loop(self, head: Block, end: Block) -> None:
         self.loops[head].add(head)
         pending = [end]
@@ -142,13 +148,9 @@ class _Way:
         left = {
             block: kept
             for block, positions in self.uses.items()
-            if (kept := [at for at in positions if not any(self.tree_covers(point, block, at) for point in points)])
+            if (kept := [at for at in positions if not any(self.tree.covers(point, block, at) for point in points)])
         }
         return [] if self._outlived(left) else points
-
-    def tree_covers(self, point: tuple[Block, int], block: Block, at: int) -> bool:
-        """Whether the copy is there for a use."""
-        return covers(self.tree, point, block, at)
 
     def _is_argument(self, at: int) -> bool:
         return at in self.uses.get(self.home, ())
@@ -208,13 +210,6 @@ class _Way:
         }
 
 
-def covers(tree: _Tree, point: tuple[Block, int], block: Block, at: int) -> bool:
-    """Whether an operation is behind a point on every way to it."""
-    if block is point[0]:
-        return at > point[1]
-    return tree.dominators.dominates(point[0], block)
-
-
 def _insert(
     function: Function, order: Sequence[Block], inserted: dict[tuple[Block, int], list[Value]], tree: _Tree
 ) -> None:
@@ -230,7 +225,7 @@ def _insert(
             instead = {
                 value: copy
                 for point in reaching
-                if covers(tree, point, block, at)
+                if tree.covers(point, block, at)
                 for value, copy in copies[point].items()
             }
             if instead:
