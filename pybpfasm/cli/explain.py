@@ -2,13 +2,13 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybpfasm.cli.sources import add_target, only_program, target_named
 from pybpfasm.cli.streams import STANDARD, write_output
 
 if TYPE_CHECKING:
-    from pybpfasm.spec import ProgramSpec
+    from pybpfasm.spec import CollectionSpec, ProgramSpec
 
 NAME = "explain"
 SUMMARY = "show a program's Python lines beside its operations, instructions and the verifier's states"
@@ -33,15 +33,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Explain."""
-    from pybpfasm.compiler import compile_program, operations_of
+    from pybpfasm.compiler import operations_of
     from pybpfasm.explain import as_page, as_text, explanation
 
-    program = only_program(arguments.input)
-    target = target_named(arguments.target)
-    spec = compile_program(program, target=target)
-    operations = operations_of(program, target=target)
-    states, facts = ({}, []) if arguments.no_kernel else _asked(spec)
-    table = explanation(spec, operations.placed, states, facts)
+    compiled = operations_of(only_program(arguments.input), target=target_named(arguments.target))
+    states, facts = ({}, []) if arguments.no_kernel else _asked(compiled.spec)
+    table = explanation(compiled.spec, compiled.placed, states, facts)
     if arguments.html:
         write_output(arguments.output, as_page(table))
     else:
@@ -55,11 +52,10 @@ def _asked(spec: "ProgramSpec") -> tuple[dict[int, str], list[tuple[str, str]]]:
     from pybpfasm.errors import BpfError
     from pybpfasm.kernel.collection import Collection
     from pybpfasm.kernel.verifier import VerifierError, processed, states
-    from pybpfasm.spec import CollectionSpec
 
     instructions_and_statistics = 2 | 4
     try:
-        with Collection.load(_unpinned(spec, CollectionSpec), log_level=instructions_and_statistics) as loaded:
+        with Collection.load(_unpinned(spec), log_level=instructions_and_statistics) as loaded:
             log = loaded.programs[spec.name].log
     except VerifierError as error:
         known = states(error.log)
@@ -70,9 +66,10 @@ def _asked(spec: "ProgramSpec") -> tuple[dict[int, str], list[tuple[str, str]]]:
     return states(log), [] if count is None else [("verified", f"{count} instructions")]
 
 
-def _unpinned(spec: "ProgramSpec", collection: Any) -> Any:
+def _unpinned(spec: "ProgramSpec") -> "CollectionSpec":
     """The program by itself, with maps that nobody else sees."""
     from pybpfasm.records import evolve
+    from pybpfasm.spec import CollectionSpec
 
     maps = {name: evolve(each, pinned=False) for name, each in spec.maps.items()}
-    return collection({spec.name: evolve(spec, maps=maps)}, maps)
+    return CollectionSpec({spec.name: evolve(spec, maps=maps)}, maps)

@@ -1,4 +1,4 @@
-"""What `compile` and `explain` take: FILE.py or FILE.py:NAME, and the kernel that it is compiled for."""
+"""What `compile`, `check` and `explain` take: FILE.py or FILE.py:NAME, and the kernel that it is compiled for."""
 
 from argparse import ArgumentParser
 from pathlib import Path

@@ -91,8 +91,12 @@ def compile_collection(
 
 @frozen
 class Operations:
-    """A program between its passes and its registers: as text, and each operation with the file and line it is of."""
+    """A program between its passes and its registers: as text, and each operation with the file and line it is of.
 
+    `spec` is what it becomes then.
+    """
+
+    spec: ProgramSpec
     text: str
     placed: tuple[tuple[str, int, str], ...]
 
@@ -116,8 +120,8 @@ def operations_of(
                 )
 
     lowering = Lowering({}, target_for(target), Sections(), kernel_types)
-    _compile(program, lowering, watch)
-    return Operations("\n\n".join(texts), tuple(placed))
+    spec = _with_sections(_compile(program, lowering, watch), lowering)
+    return Operations(spec, "\n\n".join(texts), tuple(placed))
 
 
 def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
