@@ -52,8 +52,8 @@ _CONTEXTS = {
     "struct bpf_sock_ops *": "SockOps",
     "struct bpf_sock_addr *": "SockAddr",
     "struct sk_msg_buff *": "SkMsg",
-    "struct bpf_sysctl *": "Context",
-    "struct sk_reuseport_md *": "Context",
+    "struct bpf_sysctl *": "Sysctl",
+    "struct sk_reuseport_md *": "SkReuseport",
     "struct bpf_sk_lookup *": "Context",
     "struct bpf_perf_event_data *": "Context",
     "struct pt_regs *": "Context",
@@ -79,9 +79,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject
-from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps
+from pybpfasm.lang.contexts import Context, SockAddr, SockOps, Sysctl
 from pybpfasm.lang.maps import MapDeclaration, only_in_program
-from pybpfasm.lang.packets import SkBuff, XdpMd
+from pybpfasm.lang.packets import SkBuff, SkMsg, XdpMd
 from pybpfasm.lang.types import be16, i64, u32, u64
 from pybpfasm.uapi import Helper
 

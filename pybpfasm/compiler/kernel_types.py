@@ -6,6 +6,7 @@ tracepoint   sched_switch                    TYPEDEF btf_trace_sched_switch
 LSM hook     file_open                       FUNC bpf_lsm_file_open
 iterator     task                            FUNC bpf_iter_task
 member       tcp_congestion_ops.ssthresh     a pointer to a function, in a STRUCT
+netfilter                                    STRUCT bpf_nf_ctx
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class KernelTypes:
 
     def prototype(self, kind: ProgramKind) -> Prototype:
         """What programs of a kind are handed at the place that they name."""
+        if kind.program_type == ProgramType.NETFILTER:
+            return self._fields("bpf_nf_ctx")
         place = kind.attach_to or ""
         module, _, bare = place.rpartition(":")
         types = kernel_btf(module) if module else self.btf
@@ -106,6 +109,13 @@ class KernelTypes:
         else:
             function = _function(types, types.find(_WRAPPED.get(kind.attach_type, "") + bare, Kind.FUNC))
         return _prototype(place, types, function, function.parameters)
+
+    def _fields(self, struct: str) -> Prototype:
+        """A struct of pointers, as if each of them were handed over."""
+        record = self.record(self.struct(struct))
+        assert isinstance(record, kinds.Struct)  # noqa: S101 - as it is called
+        passed = tuple(Passed(each.name, each.type_id, each.bit_offset // 8) for each in record.members)
+        return Prototype(struct, self.btf, passed, None)
 
     def _bit_field(self, type_id: int, bit_offset: int, bit_size: int) -> Member:
         size = self.btf.size_of(type_id) * 8

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject
-from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps
+from pybpfasm.lang.contexts import Context, SockAddr, SockOps, Sysctl
 from pybpfasm.lang.maps import MapDeclaration, only_in_program
-from pybpfasm.lang.packets import SkBuff, XdpMd
+from pybpfasm.lang.packets import SkBuff, SkMsg, XdpMd
 from pybpfasm.lang.types import be16, i64, u32, u64
 from pybpfasm.uapi import Helper
 
@@ -444,25 +444,25 @@ def tcp_check_syncookie(sk: KernelObject, iph: Data, th: Data) -> i64:
 
 
 @helper(Helper.SYSCTL_GET_NAME)
-def sysctl_get_name(ctx: Context, buf: Into, flags: int) -> i64:
+def sysctl_get_name(ctx: Sysctl, buf: Into, flags: int) -> i64:
     """long bpf_sysctl_get_name(struct bpf_sysctl *ctx, char *buf, size_t buf_len, u64 flags)."""
     only_in_program("sysctl_get_name")
 
 
 @helper(Helper.SYSCTL_GET_CURRENT_VALUE)
-def sysctl_get_current_value(ctx: Context, buf: Into) -> i64:
+def sysctl_get_current_value(ctx: Sysctl, buf: Into) -> i64:
     """long bpf_sysctl_get_current_value(struct bpf_sysctl *ctx, char *buf, size_t buf_len)."""
     only_in_program("sysctl_get_current_value")
 
 
 @helper(Helper.SYSCTL_GET_NEW_VALUE)
-def sysctl_get_new_value(ctx: Context, buf: Into) -> i64:
+def sysctl_get_new_value(ctx: Sysctl, buf: Into) -> i64:
     """long bpf_sysctl_get_new_value(struct bpf_sysctl *ctx, char *buf, size_t buf_len)."""
     only_in_program("sysctl_get_new_value")
 
 
 @helper(Helper.SYSCTL_SET_NEW_VALUE)
-def sysctl_set_new_value(ctx: Context, buf: Data) -> i64:
+def sysctl_set_new_value(ctx: Sysctl, buf: Data) -> i64:
     """long bpf_sysctl_set_new_value(struct bpf_sysctl *ctx, const char *buf, size_t buf_len)."""
     only_in_program("sysctl_set_new_value")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args
 
 from pybpfasm.errors import BpfError
-from pybpfasm.lang.contexts import Sock
+from pybpfasm.lang.context_structs import SockCommon
 from pybpfasm.lang.types import Record, btf_type, value_type
 from pybpfasm.records import frozen
 from pybpfasm.spec import MapSpec, Untyped
@@ -200,17 +200,17 @@ class SkStorage(LocalStorage[K, V]):
     type = MapType.SK_STORAGE
 
     @method(Helper.SK_STORAGE_GET, "map", "sock", 0, 0, gives="value")
-    def get(self, sock: Sock) -> V | None:
+    def get(self, sock: SockCommon) -> V | None:
         """The socket's value, in place; None if it has none."""
         only_in_program("get")
 
     @method(Helper.SK_STORAGE_GET, "map", "sock", 0, 1, gives="value")
-    def get_or_create(self, sock: Sock) -> V | None:
+    def get_or_create(self, sock: SockCommon) -> V | None:
         """The socket's value, made of zeros if it had none; None if there is no memory for it."""
         only_in_program("get_or_create")
 
     @method(Helper.SK_STORAGE_DELETE, "map", "sock", gives="signed")
-    def delete(self, sock: Sock) -> int:
+    def delete(self, sock: SockCommon) -> int:
         """Remove the socket's value: 0, or -ENOENT."""
         only_in_program("delete")
 

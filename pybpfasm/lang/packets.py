@@ -1,11 +1,12 @@
-"""Contexts of programs that see packets: XDP and sockets' buffers (struct xdp_md, struct __sk_buff)."""
+"""Contexts of programs that see bytes of a packet or a message."""
 
 from typing import ClassVar, TypeVar
 
 from pybpfasm.lang.buffers import Data
-from pybpfasm.lang.contexts import Context, ContextField, context_field
+from pybpfasm.lang.context_fields import Context
+from pybpfasm.lang.context_structs import SkBuffFields, SkMsgFields, SkReuseportFields, XdpMdFields
 from pybpfasm.lang.maps import only_in_program
-from pybpfasm.lang.types import Record, be16, be32, u32
+from pybpfasm.lang.types import Record, be16, be32
 from pybpfasm.uapi import Helper
 
 T = TypeVar("T", bound=Record)
@@ -23,15 +24,11 @@ def csum_diff(old: Data | None, new: Data | None, seed: int = 0) -> int:
 
 
 class PacketContext(Context):
-    """A context with a packet; `data_at` and `data_end_at` are where the packet's bounds lie in it.
-
-    `load_helper` and `store_helper` copy from and to the packet, where it has them.
-    """
+    """A context with a packet; its bounds lie at `data_at` and `data_end_at`, `data_width` bytes wide."""
 
     data_at: ClassVar[int]
     data_end_at: ClassVar[int]
-    load_helper: ClassVar[Helper]
-    store_helper: ClassVar[Helper]
+    data_width: ClassVar[int] = 4
 
     def packet(self, as_type: type[T], offset: int = 0) -> T | None:
         """The packet's bytes from `offset` on as a struct, in place; None if the packet ends before the struct does.
@@ -41,15 +38,18 @@ class PacketContext(Context):
         only_in_program("packet")
 
 
-class XdpMd(PacketContext):
+class CopiedContext(PacketContext):
+    """A context of whose packet helpers copy: `load_helper` from it, `store_helper` to it."""
+
+    load_helper: ClassVar[Helper]
+    store_helper: ClassVar[Helper]
+
+
+class XdpMd(XdpMdFields, CopiedContext):
     """struct xdp_md: a packet as the driver has received it, from its Ethernet header on."""
 
-    uapi = "xdp_md"
     data_at, data_end_at = 0, 4
     load_helper, store_helper = Helper.XDP_LOAD_BYTES, Helper.XDP_STORE_BYTES
-
-    ingress_ifindex: u32 = context_field(12)
-    rx_queue_index: u32 = context_field(16)
 
     def load(self, as_type: type[T], offset: int) -> T | None:
         """A copy of the packet's bytes from `offset` on, wherever they lie; None if it is shorter (Linux 5.18)."""
@@ -60,27 +60,14 @@ class XdpMd(PacketContext):
         only_in_program("store")
 
 
-class SkBuff(PacketContext):
-    """struct __sk_buff: a packet with what the kernel knows of it. `protocol` is in network order, in 32 bits."""
+class SkBuff(SkBuffFields, CopiedContext):
+    """struct __sk_buff: a packet with what the kernel knows of it. `protocol` is that of the Ethernet header.
 
-    uapi = "__sk_buff"
+    `remote_port` is in network order in 32 bits, `local_port` is in host order.
+    """
+
     data_at, data_end_at = 76, 80
     load_helper, store_helper = Helper.SKB_LOAD_BYTES, Helper.SKB_STORE_BYTES
-
-    len: u32 = context_field(0)
-    pkt_type: u32 = context_field(4)
-    mark: u32 = context_field(8, writable=True)
-    queue_mapping: u32 = context_field(12, writable=True)
-    protocol: be32 = context_field(16)
-    vlan_present: u32 = context_field(20)
-    vlan_tci: u32 = context_field(24)
-    priority: u32 = context_field(32, writable=True)
-    ingress_ifindex: u32 = context_field(36)
-    ifindex: u32 = context_field(40)
-    tc_index: u32 = context_field(44, writable=True)
-    cb: list[u32] = context_field(48, writable=True, count=5)
-    hash: u32 = context_field(68)
-    tc_classid: u32 = context_field(72, writable=True)
 
     def load(self, as_type: type[T], offset: int) -> T | None:
         """A copy of the packet's bytes from `offset` on, wherever they lie; None if the packet is shorter."""
@@ -114,4 +101,17 @@ class SkBuff(PacketContext):
         only_in_program("l4_csum_add")
 
 
-__all__ = ["ContextField", "PacketContext", "SkBuff", "XdpMd", "csum_diff"]
+class SkMsg(SkMsgFields, PacketContext):
+    """struct sk_msg_md: bytes that a socket is about to send; `packet` sees the first of its pieces.
+
+    `local_port` is in host order, `remote_port` in network order in 32 bits.
+    """
+
+    data_at, data_end_at, data_width = 0, 8, 8
+
+
+class SkReuseport(SkReuseportFields, CopiedContext):
+    """struct sk_reuseport_md: a packet, from its transport header on, for one of several sockets on a port."""
+
+    data_at, data_end_at, data_width = 0, 8, 8
+    load_helper = Helper.SKB_LOAD_BYTES

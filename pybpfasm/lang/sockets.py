@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pybpfasm.lang.contexts import Context, Sock, context_field
+from pybpfasm.lang.contexts import Context, Sock, SockCommon, TcpSock
 from pybpfasm.lang.layout import Length
 from pybpfasm.lang.maps import only_in_program
-from pybpfasm.lang.types import Struct, be16, be32, u32, u64
+from pybpfasm.lang.types import Struct, be16, be32
 
 # BPF_F_CURRENT_NETNS: that of the program's context.
 CURRENT_NETNS = -1
@@ -29,46 +29,15 @@ class Tuple6(Struct):
     dport: be16
 
 
-class TcpSock(Context):
-    """struct bpf_tcp_sock: what TCP knows of a connection."""
-
-    uapi = "bpf_tcp_sock"
-
-    snd_cwnd: u32 = context_field(0)
-    srtt_us: u32 = context_field(4)
-    rtt_min: u32 = context_field(8)
-    snd_ssthresh: u32 = context_field(12)
-    rcv_nxt: u32 = context_field(16)
-    snd_nxt: u32 = context_field(20)
-    snd_una: u32 = context_field(24)
-    mss_cache: u32 = context_field(28)
-    ecn_flags: u32 = context_field(32)
-    rate_delivered: u32 = context_field(36)
-    rate_interval_us: u32 = context_field(40)
-    packets_out: u32 = context_field(44)
-    retrans_out: u32 = context_field(48)
-    total_retrans: u32 = context_field(52)
-    segs_in: u32 = context_field(56)
-    data_segs_in: u32 = context_field(60)
-    segs_out: u32 = context_field(64)
-    data_segs_out: u32 = context_field(68)
-    lost_out: u32 = context_field(72)
-    sacked_out: u32 = context_field(76)
-    bytes_received: u64 = context_field(80, width=8)
-    bytes_acked: u64 = context_field(88, width=8)
-    dsack_dups: u32 = context_field(96)
-    delivered: u32 = context_field(100)
-    delivered_ce: u32 = context_field(104)
-    icsk_retransmits: u32 = context_field(108)
-
-
 def sk_lookup_tcp(ctx: Context, peers: Tuple4 | Tuple6, netns: int = CURRENT_NETNS, flags: int = 0) -> Sock | None:
     """The TCP socket, connected or listening, that such a packet goes to; it has to be handed to `sk_release`."""
     del ctx, peers, netns, flags
     only_in_program("sk_lookup_tcp")
 
 
-def skc_lookup_tcp(ctx: Context, peers: Tuple4 | Tuple6, netns: int = CURRENT_NETNS, flags: int = 0) -> Sock | None:
+def skc_lookup_tcp(
+    ctx: Context, peers: Tuple4 | Tuple6, netns: int = CURRENT_NETNS, flags: int = 0
+) -> SockCommon | None:
     """The same, also of sockets that are not yet, or no longer, connected: less of them can be read."""
     del ctx, peers, netns, flags
     only_in_program("skc_lookup_tcp")
@@ -80,25 +49,25 @@ def sk_lookup_udp(ctx: Context, peers: Tuple4 | Tuple6, netns: int = CURRENT_NET
     only_in_program("sk_lookup_udp")
 
 
-def sk_release(sock: Sock) -> None:
+def sk_release(sock: SockCommon) -> None:
     """Give back a socket that was looked up; it cannot be used afterwards."""
     del sock
     only_in_program("sk_release")
 
 
-def sk_fullsock(sock: Sock) -> Sock | None:
+def sk_fullsock(sock: SockCommon) -> Sock | None:
     """The socket with all its fields; None if it is not one yet."""
     del sock
     only_in_program("sk_fullsock")
 
 
-def tcp_sock(sock: Sock) -> TcpSock | None:
+def tcp_sock(sock: SockCommon) -> TcpSock | None:
     """What TCP knows of the socket; None if it is no TCP socket."""
     del sock
     only_in_program("tcp_sock")
 
 
-def get_listener_sock(sock: Sock) -> Sock | None:
+def get_listener_sock(sock: SockCommon) -> Sock | None:
     """The listening socket that a socket belongs to; None if there is none."""
     del sock
     only_in_program("get_listener_sock")

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pybpfasm.lang.contexts import Context, SkMsg, SockOps
+from pybpfasm.lang.contexts import Context, SockOps
 from pybpfasm.lang.maps import MapDeclaration, method, only_in_program
+from pybpfasm.lang.packets import SkMsg
 from pybpfasm.lang.types import u32, u64
 from pybpfasm.uapi import Helper, MapType
 

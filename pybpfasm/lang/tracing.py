@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from pybpfasm.lang.contexts import Context, context_field
+from pybpfasm.lang.context_fields import Context, context_field
 from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.maps import only_in_program
 from pybpfasm.lang.programs import Calling, Program, ProgramKind
@@ -25,6 +25,7 @@ _ARM = platform.machine() in ("aarch64", "arm64")
 ARGUMENTS_AT = tuple(range(0, 64, 8)) if _ARM else (112, 104, 96, 88, 72, 64)
 RESULT_AT = 0 if _ARM else 80
 _STACK_AT, _INSTRUCTION_AT = (248, 256) if _ARM else (152, 128)
+_REGISTERS_SIZE = 272 if _ARM else 168
 
 _ANY = range(-(1 << 31), 1 << 32)
 _NONE = AttachType(0)
@@ -61,6 +62,15 @@ class PtRegs(Context):
         only_in_program("result")
 
 
+class PerfEventData(PtRegs):
+    """struct bpf_perf_event_data: the registers at an event, how many events it stands for, and its address."""
+
+    uapi = "bpf_perf_event_data"
+
+    sample_period: u64 = context_field(_REGISTERS_SIZE, width=8)
+    addr: u64 = context_field(_REGISTERS_SIZE + 8, width=8)
+
+
 class TracepointEvent(Struct, Context):
     """A tracepoint's record: the fields of one are those of a struct that derives from this.
 
@@ -70,6 +80,15 @@ class TracepointEvent(Struct, Context):
     uapi = "trace_entry"
 
     common: u64
+
+
+class SyscallArguments(Struct, Context):
+    """What BPF_PROG_TEST_RUN hands to a program of type syscall: the fields of a struct that derives from this.
+
+    The program may change it; who runs it gets it back.
+    """
+
+    uapi = "syscall"
 
 
 def data_loc(record: TracepointEvent, location: int) -> int:
@@ -143,6 +162,30 @@ def lsm(hook: str, *, sleepable: bool = False) -> Decorator:
 def iterate(kind: str, *, sleepable: bool = False) -> Decorator:
     """Once for each thing of a kind, `iterate("task")`, whose text user space reads. Return 0; 1 is once more."""
     return _by_btf("iter", kind, AttachType.TRACE_ITER, range(2), sleepable=sleepable)
+
+
+def perf_event(function: Callable[[PerfEventData], int]) -> Program[PerfEventData]:
+    """perf_event: runs on an overflow of a perf event, such as a tick of a CPU's clock. Return 0."""
+    return Program(ProgramKind(ProgramType.PERF_EVENT, _NONE, PerfEventData, _ANY), function)
+
+
+def netfilter(function: Callable[..., int]) -> Program[Any]:
+    """netfilter: runs on packets at a hook of netfilter (Linux 6.4). Return NF_DROP (0) or NF_ACCEPT (1).
+
+    Its parameters are the fields of struct bpf_nf_ctx: `state: nf_hook_state` and `skb: sk_buff`, as KernelStructs.
+    """
+    kind = ProgramKind(ProgramType.NETFILTER, AttachType.NETFILTER, TracingContext, range(2), Calling.TYPED)
+    return Program(kind, function)
+
+
+def syscall(function: Callable[..., int]) -> Program[Any]:
+    """syscall: runs when user space says so, by BPF_PROG_TEST_RUN, and may sleep (Linux 5.14).
+
+    Its one parameter is a SyscallArguments.
+    """
+    sleepable = _flags(sleepable=True)
+    kind = ProgramKind(ProgramType.SYSCALL, _NONE, SyscallArguments, _ANY, Calling.RECORD, "syscall", sleepable)
+    return Program(kind, function)
 
 
 def struct_ops(member: str, *, sleepable: bool = False) -> Decorator:

@@ -143,9 +143,9 @@ RULES = [
     (
         "ctx.protocol = 6",
         "ctx.protocol = 6 | ctx",
-        "SockAddr.protocol cannot be assigned; these can be: user_ip4, user_ip6, user_port",
+        "SockAddr.protocol cannot be assigned; these can be: user_ip4, user_port",
     ),
-    ("ctx.sk.mark = 6", "ctx.sk.mark = 6 | ctx", "Sock.mark cannot be assigned"),
+    ("ctx.sk.mark = 6", "ctx.sk.mark = 6 | ctx", "Sock.mark can be assigned in a program's own context only"),
     ("x = Stat(a=1)", "x = Stat(a=1) | Stat", "Stat lacks b"),
     ("x = Stat(a=1, b=2, c=3)", "x = Stat(a=1, b=2, c=3) | c=3", "Stat has no field `c`"),
     ("x = Stat(1, 2)", "x = Stat(1, 2) | 1", "name the fields: Stat(field=…)"),
@@ -330,7 +330,7 @@ RULES = [
         "m.delete(1) | m",
         "this map has no name here: write it by its own name",
     ),
-    ("storage.get(ctx)", "storage.get(ctx) | ctx", "this is SockAddr where Sock is wanted"),
+    ("storage.get(ctx)", "storage.get(ctx) | ctx", "this is SockAddr where SockCommon is wanted"),
     ("x = Stat", "x = Stat | Stat", "Stat cannot be given to the name `x`"),
     # loops
     (

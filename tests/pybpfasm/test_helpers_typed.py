@@ -14,9 +14,9 @@ from pybpfasm.kernel.target import named_target
 from pybpfasm.kernel.verifier import VerifierError
 from pybpfasm.lang import helpers
 from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject
-from pybpfasm.lang.contexts import Context, SkMsg, SockAddr, SockOps
+from pybpfasm.lang.contexts import Context, SockAddr, SockOps, Sysctl
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.packets import SkBuff, XdpMd
+from pybpfasm.lang.packets import SkBuff, SkMsg, XdpMd
 from pybpfasm.lang.types import be16
 from pybpfasm.spec import CollectionSpec
 from pybpfasm.uapi import Helper
@@ -43,7 +43,15 @@ sockets = SockHash[Key, Cookie](max_entries=4)
 """
 
 # Which decorator and context stand for a parameter's type; a helper that takes any has a packet's.
-HOOKS = {SkBuff: "tc", XdpMd: "xdp", SockOps: "sock_ops", SockAddr: "connect4", SkMsg: "sk_msg", Context: "tc"}
+HOOKS = {
+    SkBuff: "tc",
+    XdpMd: "xdp",
+    SockOps: "sock_ops",
+    SockAddr: "connect4",
+    SkMsg: "sk_msg",
+    Sysctl: "sysctl",
+    Context: "tc",
+}
 
 # What the running kernel's verifier takes as it is called here, in one of these types of programs: a number, no special
 # state before, no object of the kernel's.

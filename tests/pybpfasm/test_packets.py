@@ -142,8 +142,8 @@ def test_packets_are_written_in_place(write_module: MakeModule) -> None:
 TC_RUNS = [
     ("u = ctx.load(Udp, 34)\nif u is None:\n    return 2\nreturn 3 if u.destination == htons(53) else 4", packet(), 3),
     ("u = ctx.load(Udp, 3400)\nif u is None:\n    return 2\nreturn 3", packet(), 2),
-    ("e = ctx.packet(Ethernet)\nif e is None:\n    return 2\nreturn 1 if ctx.protocol == htonl(0x08000000) else 0", packet(), 1),
-    ("return 1 if ntohl(ctx.protocol) >> 16 == 0x800 else 0", packet(), 1),
+    ("e = ctx.packet(Ethernet)\nif e is None:\n    return 2\nreturn 1 if ctx.protocol == htons(0x0800) else 0", packet(), 1),
+    ("return 1 if ntohs(ctx.protocol) == 0x800 else 0", packet(), 1),
     ("ctx.mark = 5\nctx.cb[2] = ctx.mark\nreturn ctx.cb[2]", packet(), 5),
     ("ctx.store(34, b'\\0\\7')\nu = ctx.packet(Udp, 34)\nif u is None:\n    return 2\nreturn 3 if u.source == htons(7) else 4", packet(), 3),
     ("x = Hello(a=htons(1), text=b'abc', words=[1, 2])\nctx.store(42, x.text)\nctx.store(45, x.words)\ny = ctx.load(Hello, 40)\nif y is None:\n    return 2\nreturn 3 if y.text == b'abc' and y.words[1] == 2 else 4", packet(), 3),

@@ -17,8 +17,7 @@ from pybpfasm.compiler import CompileError, compile_program
 from pybpfasm.kernel import features
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.target import running_target
-from pybpfasm.lang.contexts import ContextField
-from pybpfasm.lang.sockets import TcpSock
+from pybpfasm.lang.contexts import ContextField, TcpSock
 
 HEAD = """
 PORT = 0

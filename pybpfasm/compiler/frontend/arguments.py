@@ -102,7 +102,8 @@ class Arguments:
         parameters = source.tree.args.args
         record: Any = hints.get(parameters[0].arg) if len(parameters) == 1 else None
         if not is_record(record):
-            reason = f"this program is declared `def {source.tree.name}(ctx: …) -> int`, with a TracepointEvent"
+            wanted = target_name(context.target)
+            reason = f"this program is declared `def {source.tree.name}(ctx: …) -> int`, with a {wanted}"
             self._lowering.fail(source.tree, reason)
         return {parameters[0].arg: evolve(context, target=record.__layout__)}
 

@@ -373,7 +373,7 @@ class Calls:
 
 def _of_registers(pointer: Pointer) -> bool:
     """Whether a method is one of registers. What compiles it is imported by programs that use it only."""
-    return getattr(pointer.target, "uapi", "") == "bpf_user_pt_regs_t"
+    return getattr(pointer.target, "uapi", "") in ("bpf_user_pt_regs_t", "bpf_perf_event_data")
 
 
 def _marked(function: Any, mark: str) -> bool:

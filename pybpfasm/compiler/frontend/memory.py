@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 from pybpfasm.compiler.frontend.access import on_stack, widest
 from pybpfasm.compiler.frontend.annotations import conversion_hint
+from pybpfasm.compiler.frontend.context_access import refusal
 from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
@@ -38,7 +39,8 @@ from pybpfasm.ir.operations import (
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu
-from pybpfasm.lang.contexts import Context, ContextField, Sock
+from pybpfasm.lang.context_fields import Context, ContextField
+from pybpfasm.lang.context_structs import FlowKeys
 from pybpfasm.lang.globals import Global, ReadOnly
 from pybpfasm.lang.types import (
     ArrayType,
@@ -53,7 +55,7 @@ from pybpfasm.lang.types import (
     value_type,
 )
 from pybpfasm.records import evolve
-from pybpfasm.uapi import Helper
+from pybpfasm.uapi import Helper, ProgramType
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -112,23 +114,47 @@ class Memory:
         if not isinstance(field, ContextField):
             known = [name for name in dir(context) if isinstance(getattr(context, name), ContextField)]
             self.unknown(node, context.__name__, known)
-        if write and not field.writable:
-            writable = [name for name in dir(context) if getattr(getattr(context, name), "writable", False)]
-            listed = f"; these can be: {', '.join(writable)}" if writable else ""
-            self._lowering.fail(node, f"{context.__name__}.{node.attr} cannot be assigned{listed}")
+        refused = self._refused(pointer, node.attr, field, write=write)
+        if refused is not None:
+            self._lowering.fail(node, f"{context.__name__}.{node.attr} {refused}")
         return field, get_type_hints(context, include_extras=True)[node.attr]
+
+    def _refused(self, pointer: Pointer, name: str, field: ContextField, *, write: bool) -> str | None:
+        """Why a field cannot be read, or assigned, in words to follow its name."""
+        context = pointer.target
+        assert isinstance(context, type)  # noqa: S101 - as the caller has seen
+        if write and not field.writable:
+            return "cannot be assigned" + self._assignable(context)
+        if pointer.kind is Kind.CONTEXT:
+            return refusal(self._lowering.kind, name, field, self._lowering.target.name, write=write)
+        if write and context is not FlowKeys:
+            return "can be assigned in a program's own context only"
+        return None
+
+    def _assignable(self, context: type) -> str:
+        """Which fields of a context the program may assign, for an error."""
+        kind, target = self._lowering.kind, self._lowering.target.name
+        fields = {name: getattr(context, name) for name in dir(context)}
+        names = [
+            name
+            for name, each in fields.items()
+            if getattr(each, "writable", False) and refusal(kind, name, each, target, write=True) is None
+        ]
+        return f"; these can be: {', '.join(names)}" if names else ""
 
     def read_context(self, node: ast.Attribute, pointer: Pointer) -> Value:
         """The value of a context's field."""
         field, annotation = self.context_field(node, pointer)
-        if field.width == 8 and _is_socket(annotation):
+        target = _pointed_to(annotation)
+        if target is not None:
             loaded = self._load(_base(pointer), field.offset, 8, node, Type(Kind.SOCKET, field.nullable))
-            return Pointer(loaded, Sock, field.nullable, Kind.SOCKET)
+            return Pointer(loaded, target, field.nullable, Kind.SOCKET)
         type_ = value_type(get_args(annotation)[0] if field.count else annotation)
         assert isinstance(type_, IntType | NetworkType)  # noqa: S101 - contexts hold no structs
         if field.count:
             name = f"{target_name(pointer.target)}.{node.attr}"
-            return Elements(_base(pointer), field.offset, field.width, field.count, type_, field.writable, name)
+            refused = self._refused(pointer, node.attr, field, write=True)
+            return Elements(_base(pointer), field.offset, field.width, field.count, type_, name, refused)
         return self.number(self._load(_base(pointer), field.offset, field.width, node), type_, node)
 
     def write_context(self, node: ast.Attribute, pointer: Pointer, value_node: ast.AST, value: Value) -> None:
@@ -147,8 +173,8 @@ class Memory:
 
     def write_element(self, node: ast.AST, elements: Elements, index: int, value_node: ast.AST, value: Value) -> None:
         """Assign an array's element."""
-        if not elements.writable:
-            self._lowering.fail(node, f"{elements.name} cannot be assigned")
+        if elements.refused is not None:
+            self._lowering.fail(node, f"{elements.name} {elements.refused}")
         offset = self._element_offset(node, elements, index)
         operand = self.fitting(value_node, value, elements.type, f"{elements.name}[{index}]")
         self._store(elements.base, offset, elements.width, operand, self._lowering.location(node))
@@ -179,7 +205,7 @@ class Memory:
             return place
         if isinstance(type_, KptrType):
             self._lowering.fail(node, "what a map holds is taken out by kptr_xchg(…), and then used")
-        if place.offset < _HIDDEN_BYTES and isinstance(place.base, IrValue) and place.base.type.kind is Kind.CONTEXT:
+        if self._is_hidden(place):
             self._lowering.fail(node, "the kernel does not show what all records of tracepoints begin with")
         loaded = self._lowering.access.read(node, place)
         if place.bits is None:
@@ -187,6 +213,12 @@ class Memory:
         if isinstance(type_, IntType) and type_.signed:
             return Scalar(loaded, SIGNED)
         return Scalar(loaded, UNSIGNED, (1 << place.bits.count) - 1)
+
+    def _is_hidden(self, place: Place) -> bool:
+        """Whether a place is in what a tracepoint's record begins with."""
+        in_record = isinstance(place.base, IrValue) and place.base.type.kind is Kind.CONTEXT
+        is_event = self._lowering.kind.program_type == ProgramType.TRACEPOINT
+        return in_record and is_event and place.offset < _HIDDEN_BYTES
 
     def write(self, place: Place, node: ast.AST, value_node: ast.AST, value: Value, name: str) -> None:
         """Put a value into a place, which wraps a wider number; a struct, an array, a text is copied."""
@@ -480,9 +512,10 @@ def inside(whole: Place, field: Field) -> Place:
     return Place(whole.base, whole.offset + field.offset, field.type, whole.alignment, bits)
 
 
-def _is_socket(annotation: Any) -> bool:
+def _pointed_to(annotation: Any) -> type[Context] | None:
+    """What a field of a context points to, such as its socket; None for a number."""
     parts = getattr(annotation, "__args__", (annotation,))
-    return any(isinstance(part, type) and issubclass(part, Context) for part in parts)
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, Context)), None)
 
 
 def _covered_bytes(layout: StructType, base: int = 0) -> set[int]:

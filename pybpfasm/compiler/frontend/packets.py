@@ -19,7 +19,7 @@ from pybpfasm.ir.operations import Binary, Call, Copy, Load, Number, StackAddres
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import SCALAR, Kind, Type
 from pybpfasm.isa import Alu, Jump
-from pybpfasm.lang.packets import PacketContext, SkBuff
+from pybpfasm.lang.packets import CopiedContext, PacketContext
 from pybpfasm.lang.types import StructType, is_record
 from pybpfasm.uapi import Helper
 
@@ -84,7 +84,7 @@ class Packets:
         layout = self._layout(bound["as_type"])
         context = pointer.target
         assert isinstance(context, type) and issubclass(context, PacketContext)  # noqa: S101, PT018 - as the method
-        places = (context.data_at, context.data_end_at, 4)
+        places = (context.data_at, context.data_end_at, context.data_width)
         offset = self._offset(bound["offset"], layout.size) if "offset" in bound else 0
         return self.bounded(node, pointer.operand, places, layout, offset)
 
@@ -154,10 +154,10 @@ class Packets:
         lowering.emit(Call(result, context.store_helper, arguments, lowering.location(node)))
         return Scalar(result, SIGNED)
 
-    def _context(self, node: ast.AST, pointer: Pointer) -> type[PacketContext]:
+    def _context(self, node: ast.AST, pointer: Pointer) -> type[CopiedContext]:
         """The context, whose helpers the target has."""
         context, target = pointer.target, self._lowering.target
-        assert isinstance(context, type) and issubclass(context, PacketContext)  # noqa: S101, PT018 - as the method
+        assert isinstance(context, type) and issubclass(context, CopiedContext)  # noqa: S101, PT018 - as the method
         if context.load_helper is Helper.XDP_LOAD_BYTES and not target.xdp_bytes:
             reason = f"XDP programs copy from and to packets since Linux 5.18, this is compiled for {target.name}"
             self._lowering.fail(node, f"{reason}: use packet(…)")
@@ -179,4 +179,4 @@ class Packets:
         return result
 
 
-__all__ = ["Packets", "SkBuff"]
+__all__ = ["Packets"]

@@ -8,20 +8,20 @@ from pybpfasm.compiler.frontend.values import Constant, Pointer, Value, describe
 from pybpfasm.ir.operations import Argument, Call
 from pybpfasm.ir.types import Kind, Type
 from pybpfasm.lang import sockets as lang
-from pybpfasm.lang.contexts import Context, Sock
+from pybpfasm.lang.contexts import Context, Sock, SockCommon, TcpSock
 from pybpfasm.uapi import Helper
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
-_LOOKUPS: dict[Callable[..., Any], Helper] = {
-    lang.sk_lookup_tcp: Helper.SK_LOOKUP_TCP,
-    lang.skc_lookup_tcp: Helper.SKC_LOOKUP_TCP,
-    lang.sk_lookup_udp: Helper.SK_LOOKUP_UDP,
+_LOOKUPS: dict[Callable[..., Any], tuple[Helper, type[Context]]] = {
+    lang.sk_lookup_tcp: (Helper.SK_LOOKUP_TCP, Sock),
+    lang.skc_lookup_tcp: (Helper.SKC_LOOKUP_TCP, SockCommon),
+    lang.sk_lookup_udp: (Helper.SK_LOOKUP_UDP, Sock),
 }
 _SEEN_AS: dict[Callable[..., Any], tuple[Helper, type[Context]]] = {
     lang.sk_fullsock: (Helper.SK_FULLSOCK, Sock),
-    lang.tcp_sock: (Helper.TCP_SOCK, lang.TcpSock),
+    lang.tcp_sock: (Helper.TCP_SOCK, TcpSock),
     lang.get_listener_sock: (Helper.GET_LISTENER_SOCK, Sock),
 }
 _TUPLES = (lang.Tuple4.__layout__.size, lang.Tuple6.__layout__.size)
@@ -54,7 +54,8 @@ class Sockets:
             lowering.fail(bound["peers"], "a Tuple4 or a Tuple6 is wanted")
         netns = self._number(bound["netns"]) if "netns" in bound else lang.CURRENT_NETNS
         flags = self._number(bound["flags"]) if "flags" in bound else 0
-        return self._found(node, _LOOKUPS[function], (context, address, size, netns, flags), Sock)
+        helper, target = _LOOKUPS[function]
+        return self._found(node, helper, (context, address, size, netns, flags), target)
 
     def _seen_as(self, node: ast.Call, function: Callable[..., Any]) -> Pointer:
         helper, target = _SEEN_AS[function]
@@ -74,7 +75,7 @@ class Sockets:
 
     def _socket(self, node: ast.expr) -> Argument:
         value = self._lowering.expressions.value(node)
-        if not isinstance(value, Pointer) or value.target is not Sock:
+        if not isinstance(value, Pointer) or value.target not in (Sock, SockCommon):
             self._lowering.fail(node, f"a socket is wanted here, this is {describe(value)}")
         if value.nullable:
             self._lowering.fail(node, "this may be None: test it first")

@@ -130,15 +130,18 @@ class Listed:
 
 @frozen
 class Elements:
-    """An array of equal fields in a context, to be indexed by a constant; `name` is what messages call it."""
+    """An array of equal fields in a context, to be indexed by a constant; `name` is what messages call it.
+
+    `refused` is why they cannot be assigned, if they cannot.
+    """
 
     base: Base
     offset: int
     width: int
     count: int
     type: IntType | NetworkType
-    writable: bool
     name: str
+    refused: str | None
 
 
 @frozen
