@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args
 
 from pybpfasm.errors import BpfError
-from pybpfasm.lang.context_structs import SockCommon
+from pybpfasm.lang.context_structs import Sock, SockCommon
 from pybpfasm.lang.types import Record, btf_type, value_type
 from pybpfasm.records import frozen
 from pybpfasm.spec import MapSpec, Untyped
@@ -219,6 +219,11 @@ class SockHash(MapDeclaration[K, V]):
     """BPF_MAP_TYPE_SOCKHASH: sockets by key. Its value, for user space, is the socket's cookie: a struct of 8 bytes."""
 
     type = MapType.SOCKHASH
+
+    @method(Helper.MAP_LOOKUP_ELEM, "map", "key", gives="socket")
+    def lookup(self, key: K) -> Sock | None:
+        """The socket at `key`, or None; it has to be handed to `sk_release`."""
+        only_in_program("lookup")
 
     @method(Helper.MAP_DELETE_ELEM, "map", "key")
     def delete(self, key: K) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pybpfasm.lang.contexts import Context, SockOps
+from pybpfasm.lang.contexts import Context, Sock, SockOps
 from pybpfasm.lang.maps import MapDeclaration, method, only_in_program
 from pybpfasm.lang.packets import SkMsg
 from pybpfasm.lang.types import u32, u64
@@ -87,6 +87,11 @@ class SockMap(_Indexed):
     def value_annotation(self) -> Any:
         """A cookie, for user space."""
         return u64
+
+    @method(Helper.MAP_LOOKUP_ELEM, "map", "key", gives="socket")
+    def lookup(self, key: u32) -> Sock | None:
+        """The socket at `key`, or None; it has to be handed to `sk_release`."""
+        only_in_program("lookup")
 
     @method(Helper.SOCK_MAP_UPDATE, "ctx", "map", "key", "flags", gives="signed")
     def update(self, ctx: SockOps, key: u32, flags: int = 0) -> int:

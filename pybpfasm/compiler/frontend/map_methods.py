@@ -20,7 +20,8 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.ir.operations import Argument, Base, Call, Extend, MapReference
 from pybpfasm.ir.operations import Value as IrValue
-from pybpfasm.ir.types import Kind, Type
+from pybpfasm.ir.types import SCALAR, Kind, Type
+from pybpfasm.lang.context_structs import Sock
 from pybpfasm.lang.maps import MapDeclaration, Method
 from pybpfasm.lang.queues import RingBuf, UserRingBuf
 from pybpfasm.lang.types import (
@@ -40,7 +41,8 @@ from pybpfasm.uapi import Helper
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
-_MAYBE_VALUE = Type(Kind.MAP_VALUE, nullable=True)
+# What is no number.
+_GIVEN = {"value": Type(Kind.MAP_VALUE, nullable=True), "socket": Type(Kind.SOCKET, nullable=True)}
 
 
 class MapMethods:
@@ -210,10 +212,12 @@ class MapMethods:
         if rule.gives == "nothing":
             lowering.emit(Call(None, int(rule.helper), arguments, location))
             return Constant(None)
-        result = lowering.value(_MAYBE_VALUE) if rule.gives == "value" else lowering.value()
+        result = lowering.value(_GIVEN.get(rule.gives, SCALAR))
         lowering.emit(Call(result, int(rule.helper), arguments, location))
         if rule.gives == "value":
             return Pointer(result, self.value_layout(node, declaration), nullable=True, kind=Kind.MAP_VALUE)
+        if rule.gives == "socket":
+            return Pointer(result, Sock, nullable=True, kind=Kind.SOCKET)
         if rule.gives != "errno":
             return Scalar(result, SIGNED if rule.gives == "signed" else UNSIGNED)
         # Before Linux 6.4 (d7ba4cc900bf) the answer is an int, whose sign ends at 32 bits.

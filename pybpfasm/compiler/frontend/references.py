@@ -28,6 +28,7 @@ from pybpfasm.ir.operations import (
     result_of,
     values_of,
 )
+from pybpfasm.ir.types import Kind
 from pybpfasm.isa import Jump
 from pybpfasm.records import evolve, frozen
 from pybpfasm.uapi import Helper
@@ -85,7 +86,11 @@ def _lent(operation: Operation) -> Loan | None:
     """What an operation lends."""
     if isinstance(operation, CallKernel):
         return _ACQUIRED if operation.acquires else None
-    return _ACQUIRE.get(operation.helper) if isinstance(operation, Call) else None
+    if not isinstance(operation, Call):
+        return None
+    if operation.helper == Helper.MAP_LOOKUP_ELEM and operation.result and operation.result.type.kind is Kind.SOCKET:
+        return _FOUND
+    return _ACQUIRE.get(operation.helper)
 
 
 def _given_back(operation: Operation) -> Loan | None:

@@ -11,6 +11,7 @@ from pybpfasm.ir.types import Kind
 from pybpfasm.lang.globals import Global, ReadOnly, Variable
 from pybpfasm.lang.types import LayoutError
 from pybpfasm.spec import MapSpec
+from pybpfasm.uapi import ProgramType
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -50,7 +51,10 @@ class Variables:
 
     def check_writable(self, node: ast.AST, place: Place) -> None:
         """Refuse to assign what is read-only."""
-        if isinstance(place.base, IrValue) and place.base.type.kind in (Kind.CONTEXT, Kind.KERNEL):
+        guarded = {Kind.CONTEXT, Kind.KERNEL}
+        if self._lowering.kind.program_type == ProgramType.SYSCALL:
+            guarded.remove(Kind.CONTEXT)  # there it is what user space has handed over
+        if isinstance(place.base, IrValue) and place.base.type.kind in guarded:
             self._lowering.fail(node, "the kernel's memory cannot be assigned")
         if isinstance(place.base, MapValueAddress) and place.base.map.name == READ_ONLY:
             self._lowering.fail(node, "this is read-only: make it a Global, so that it can be assigned")
