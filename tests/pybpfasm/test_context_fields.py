@@ -4,6 +4,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,7 @@ from written_modules import MakeModule
 import pybpfasm
 from pybpfasm.compiler import CompileError, compile_collection, compile_program
 from pybpfasm.kernel.collection import Collection
+from pybpfasm.kernel.features import program_kind
 from pybpfasm.kernel.programs import Program
 from pybpfasm.kernel.target import running_target
 from pybpfasm.lang import hooks as hooks_module
@@ -69,7 +71,16 @@ def test_the_table_is_what_this_kernel_says() -> None:
         assert found == expected, hook
 
 
-@pytest.mark.parametrize("decorator", DECORATORS)
+def decorators() -> Iterator[object]:
+    """Each, with what it needs of the kernel."""
+    for each in DECORATORS:
+        kind = kind_of(each)
+        since = "6.7" if each.endswith("_unix") else "5.10"
+        needed = program_kind(kind.program_type, kind.attach_type, since)
+        yield pytest.param(each, marks=[pytest.mark.needs(needed)] if since != "5.10" else [])
+
+
+@pytest.mark.parametrize("decorator", list(decorators()))
 def test_the_kernel_takes_what_the_compiler_takes(write_module: MakeModule, decorator: str) -> None:
     """Each field is read, and assigned if it can be somewhere: what compiles for this kernel, it loads."""
     context = kind_of(decorator).context

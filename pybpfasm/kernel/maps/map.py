@@ -584,7 +584,7 @@ class Map(Descriptor):
     def _check_one_value(self, instead: str) -> None:
         # The kernel reads and writes a value for each CPU here, far beyond a buffer for one.
         if self._per_cpu:
-            raise BpfError(f"map {self.spec.name} has a value for each CPU: use {instead}")
+            raise BpfError(f"map {self.spec.name} has a value for each CPU: use {instead}, or a PerCpuMap")
 
     def _check_per_cpu(self, instead: str) -> None:
         if not self._per_cpu:
