@@ -42,7 +42,15 @@ def run(config: Config) -> None:
     source = parse_source(config.source)
     cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
     pins = Pins(config.bpffs)
-    settings = DatapathSettings(config.out_port, config.max_pods, config.max_connections, config.splice)
+    settings = DatapathSettings(
+        out_port=config.out_port,
+        in_port=config.in_port,
+        hbone_port=config.hbone_port,
+        max_pods=config.max_pods,
+        max_connections=config.max_connections,
+        splice=config.splice,
+        fail_open=config.fail_open == "yes",
+    )
     with ExitStack() as stack:
         wake = stack.enter_context(_StopSignals())
         # What is wrong with the source or the node is found before anything is touched.
@@ -95,7 +103,8 @@ class Agent:
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""
-        observation = NodeObserver(self.config.proc, self.cgroup_root).observe()
+        config = self.config
+        observation = NodeObserver(config.proc, self.cgroup_root, config.exempt_cgroup, config.host_pid).observe()
         policy = EnrolmentPolicy(ztunnel_namespace=self.config.ztunnel_namespace)
         return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
 

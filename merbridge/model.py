@@ -7,6 +7,7 @@ import attrs
 
 DATAPLANE_MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
+BYPASS_INBOUND = "ambient.istio.io/bypass-inbound-capture"
 SIDECAR_STATUS = "sidecar.istio.io/status"
 
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -54,6 +55,11 @@ class Pod:
     def finished(self) -> bool:
         """Whether the pod's containers have ended for good; its address may belong to another pod by now."""
         return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def bypasses_inbound(self) -> bool:
+        """Whether connections to the pod are to be left alone."""
+        return self.annotations.get(BYPASS_INBOUND) == "true"
 
 
 @attrs.frozen

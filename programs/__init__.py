@@ -1,7 +1,8 @@
-"""The mesh's BPF programs: TCP connections of enrolled pods go to their node's ztunnel.
+"""The mesh's BPF programs: TCP connections of enrolled pods, and the host's to them, go to their node's ztunnel.
 
 app: connect(service)                                     ztunnel: accept(), getsockopt(SO_ORIGINAL_DST)
   connect.py    dials ztunnel instead, keeps the original      getsockopt.py   answers with the original
+  getpeername.py  shows the app what it dialled
   sockops.py    passes the original on, pairs the two sockets
   redirect.py   carries the bytes between the two without the TCP stack
 """
@@ -10,11 +11,21 @@ from typing import Any
 
 from programs.connect import connect4 as _connect4
 from programs.connect import connect6 as _connect6
+from programs.getpeername import getpeername4 as _getpeername4
+from programs.getpeername import getpeername6 as _getpeername6
 from programs.getsockopt import getsockopt as _getsockopt
 from programs.redirect import redirect as _redirect
 from programs.sockops import sockops as _sockops
 from pybpfasm import Program
 
-PROGRAMS: tuple[Program[Any], ...] = (_redirect, _getsockopt, _sockops, _connect6, _connect4)
+PROGRAMS: tuple[Program[Any], ...] = (
+    _redirect,
+    _getsockopt,
+    _getpeername6,
+    _getpeername4,
+    _sockops,
+    _connect6,
+    _connect4,
+)
 
 __all__ = ["PROGRAMS"]

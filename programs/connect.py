@@ -1,24 +1,34 @@
-"""cgroup/connect4 and connect6: an enrolled pod's TCP connection goes to ztunnel, its original destination is kept.
+"""cgroup/connect4 and connect6: TCP connections go to ztunnel instead, their original destination is kept.
 
-To let bytes out in the clear is the worst failure: what cannot be redirected is refused.
+An enrolled pod's go to ztunnel's port for outbound connections, wherever they were meant to go; those of the host to an
+enrolled pod of this node go to its port for inbound ones. To let bytes out in the clear is the worst failure: what
+cannot be redirected is refused, unless FAIL_OPEN says otherwise.
 """
 
 import pybpfasm as bpf
 from programs.count import count
 from programs.maps import (
+    EXEMPT,
     IN_MESH,
+    IS_HOST,
     ZTUNNEL,
     Count,
     PodInfo,
     cgroup_info_map,
+    mesh_pods,
     netns_info_map,
     settings,
     socket_state,
 )
-from pybpfasm import SockAddr, be32, htonl, htons, ntohl
+from pybpfasm import SockAddr, be16, be32, htonl, htons, ntohl
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
+IN_PORT = 15006
+HBONE_PORT = 15008
+
+# Whether connections go where they were meant to go while no ztunnel is known.
+FAIL_OPEN = False
 
 PASS = 1
 REFUSE = 0
@@ -26,25 +36,26 @@ REFUSE = 0
 IPPROTO_TCP = 6
 LOOPBACK_NET = 127
 ANY = htonl(0)
+NO_PORT = htons(0)
 V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d
 
 
 @bpf.inline
-def caller_in_mesh(ctx: SockAddr) -> PodInfo | None:
-    """The enrolled pod that is connecting by TCP, if it is one.
+def caller_by_tcp(ctx: SockAddr) -> PodInfo | None:
+    """Who is connecting by TCP: an enrolled pod, or the host; None if it is somebody else.
 
     By network namespace, which is known as soon as a pod's sandbox is, else by cgroup.
     """
     if ctx.protocol != IPPROTO_TCP:
         return None
-    pod = netns_info_map.lookup(h.get_netns_cookie(ctx))
-    if pod is None:
-        pod = cgroup_info_map.lookup(h.get_current_cgroup_id())
-        if pod is None:
+    caller = netns_info_map.lookup(h.get_netns_cookie(ctx))
+    if caller is None:
+        caller = cgroup_info_map.lookup(h.get_current_cgroup_id())
+        if caller is None:
             return None
-    if pod.flags & IN_MESH == 0:
+    if caller.flags & (IN_MESH | IS_HOST) == 0:
         return None
-    return pod
+    return caller
 
 
 @bpf.inline
@@ -54,10 +65,41 @@ def stays_in_pod(to: be32, pod: PodInfo) -> bool:
 
 
 @bpf.inline
-def address_instead(ctx: SockAddr, to: be32, pod: PodInfo) -> be32:
-    """ztunnel's address; what `sockops` has to know of the connection is kept on the socket. ANY: to be refused."""
+def is_exempt() -> bool:
+    """Whether the caller is in a cgroup whose connections are left alone, such as the kubelet's."""
+    group = cgroup_info_map.lookup(h.get_current_cgroup_id())
+    if group is None:
+        return False
+    return group.flags & EXEMPT != 0
+
+
+@bpf.inline
+def port_instead(ctx: SockAddr, to: be32, caller: PodInfo) -> be16:
+    """ztunnel's port that the connection goes to; NO_PORT: it goes where it was meant to go."""
+    if caller.flags & IN_MESH:
+        if stays_in_pod(to, caller):
+            return NO_PORT
+        return htons(OUT_PORT)
+    if mesh_pods.lookup(to) is None:
+        return NO_PORT
+    if is_exempt():
+        return NO_PORT
+    if ctx.user_port == htons(HBONE_PORT):
+        return htons(HBONE_PORT)
+    return htons(IN_PORT)
+
+
+@bpf.inline
+def address_instead(ctx: SockAddr, to: be32, port: be16, caller: PodInfo) -> be32:
+    """ztunnel's address; what `sockops` has to know of the connection is kept on the socket.
+
+    ANY: to be refused; `to` itself: it goes there.
+    """
     ztunnel = settings.lookup(ZTUNNEL)
     if ztunnel is None:
+        if FAIL_OPEN:
+            count(Count.PASSED_NO_ZTUNNEL)
+            return to
         count(Count.REFUSED_NO_ZTUNNEL)
         return ANY
     if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
@@ -68,26 +110,30 @@ def address_instead(ctx: SockAddr, to: be32, pod: PodInfo) -> be32:
         return ANY
     state.original.ip4 = to
     state.original.port = ctx.user_port
-    state.pod_ip4 = pod.ip4
-    state.ztunnel_ip4 = ztunnel.ip4
+    state.pod_ip4 = caller.ip4
+    state.ztunnel.ip4 = ztunnel.ip4
+    state.ztunnel.port = port
     state.ztunnel_netns = ztunnel.netns_cookie
-    count(Count.REDIRECTED)
+    count(Count.REDIRECTED if port == htons(OUT_PORT) else Count.REDIRECTED_TO_POD)
     return ztunnel.ip4
 
 
 @bpf.connect4
 def connect4(ctx: SockAddr) -> int:
     """A connection of an AF_INET socket."""
-    pod = caller_in_mesh(ctx)
-    if pod is None:
+    caller = caller_by_tcp(ctx)
+    if caller is None:
         return PASS
-    if stays_in_pod(ctx.user_ip4, pod):
+    port = port_instead(ctx, ctx.user_ip4, caller)
+    if port == NO_PORT:
         return PASS
-    instead = address_instead(ctx, ctx.user_ip4, pod)
+    instead = address_instead(ctx, ctx.user_ip4, port, caller)
     if instead == ANY:
         return REFUSE
+    if FAIL_OPEN and instead == ctx.user_ip4:
+        return PASS
     ctx.user_ip4 = instead
-    ctx.user_port = htons(OUT_PORT)
+    ctx.user_port = port
     return PASS
 
 
@@ -107,19 +153,24 @@ def is_v4_mapped(ctx: SockAddr) -> bool:
 @bpf.connect6
 def connect6(ctx: SockAddr) -> int:
     """A connection of an AF_INET6 socket: to a v4-mapped address as by connect4; IPv6 itself is not redirected yet."""
-    pod = caller_in_mesh(ctx)
-    if pod is None:
+    caller = caller_by_tcp(ctx)
+    if caller is None:
         return PASS
     if stays_local(ctx):
         return PASS
     if not is_v4_mapped(ctx):
+        if caller.flags & IN_MESH == 0:
+            return PASS
         count(Count.REFUSED_IPV6)
         return REFUSE
-    if stays_in_pod(ctx.user_ip6[3], pod):
+    port = port_instead(ctx, ctx.user_ip6[3], caller)
+    if port == NO_PORT:
         return PASS
-    instead = address_instead(ctx, ctx.user_ip6[3], pod)
+    instead = address_instead(ctx, ctx.user_ip6[3], port, caller)
     if instead == ANY:
         return REFUSE
+    if FAIL_OPEN and instead == ctx.user_ip6[3]:
+        return PASS
     ctx.user_ip6[3] = instead
-    ctx.user_port = htons(OUT_PORT)
+    ctx.user_port = port
     return PASS

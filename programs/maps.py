@@ -17,9 +17,12 @@ from pybpfasm import (
     u64,
 )
 
-# Flags of a pod. Their values are those of upstream merbridge.
+# Flags of a pod; the first two have upstream merbridge's values. The others are for the host's own namespace, and for
+# cgroups whose connections are left alone, though they come from there.
 IN_MESH = 1
 IS_ZTUNNEL = 4
+IS_HOST = 8
+EXEMPT = 16
 
 
 class PodInfo(Struct):
@@ -41,6 +44,12 @@ class Endpoint(Struct):
 
     ip4: be32
     port: be16
+
+
+class MeshPod(Struct):
+    """An enrolled pod of this node whose inbound connections go to ztunnel."""
+
+    flags: u32
 
 
 class Connection(Struct):
@@ -79,15 +88,15 @@ class SocketState(Struct):
     """What is known of one socket of a redirected connection; it lives and ends with the socket.
 
     `id.client` is 0 while there is no redirected connection. `pod_ip4` and what is said of ztunnel is for the client's
-    side only. `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it.
-    `redirected` is the kernel memory that bytes sent past TCP may fill.
+    side only; `ztunnel` is the address that the connection went to. `by_tcp` is set once a byte has left by TCP: later
+    bytes must follow it, or they would overtake it. `redirected` is kernel memory that bytes sent past TCP may fill.
     """
 
     original: Endpoint
     id: ConnectionId
     redirected: u64
     ztunnel_netns: u64
-    ztunnel_ip4: be32
+    ztunnel: Endpoint
     pod_ip4: be32
     side: u32
     by_tcp: u32
@@ -122,6 +131,8 @@ class Count(IntEnum):
     ORIGINAL_DST_FULL = 4
     FOREIGN_SOURCE = 5
     SPLICED = 6
+    REDIRECTED_TO_POD = 7
+    PASSED_NO_ZTUNNEL = 8
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.
@@ -131,6 +142,9 @@ ZTUNNEL = 1
 netns_info_map = HashMap[u64, PodInfo](max_entries=4096, flags=BPF_F_NO_PREALLOC)
 cgroup_info_map = HashMap[u64, PodInfo](max_entries=16384, flags=BPF_F_NO_PREALLOC)
 settings = HashMap[u32, Ztunnel](max_entries=2, flags=BPF_F_NO_PREALLOC)
+
+# Enrolled pods of this node by address, for connections that the host makes to them.
+mesh_pods = HashMap[be32, MeshPod](max_entries=4096, flags=BPF_F_NO_PREALLOC)
 
 # Connections that are being set up: from the client's SYN until the accepting side is established.
 original_dst = HashMap[Connection, Origin](max_entries=65536)

@@ -20,10 +20,12 @@ from programs.maps import (
     socket_state,
     sockets,
 )
-from pybpfasm import BPF_ANY, SockOps, htonl, ntohl
+from pybpfasm import BPF_ANY, SockOps, htonl, ntohl, ntohs
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
+IN_PORT = 15006
+HBONE_PORT = 15008
 
 # Which directions skip TCP; see `redirect`.
 REDIRECT_TO_ZTUNNEL = True
@@ -81,7 +83,7 @@ def connecting(ctx: SockOps) -> None:
     state = state_of(ctx)
     if state is None:
         return
-    if ctx.remote_ip4 != state.ztunnel_ip4 or ntohl(ctx.remote_port) != OUT_PORT:
+    if ctx.remote_ip4 != state.ztunnel.ip4 or ntohl(ctx.remote_port) != ntohs(state.ztunnel.port):
         # Redirected once, without success; now it connects to somewhere else.
         state.id.client = 0
         return
@@ -186,7 +188,7 @@ def sockops(ctx: SockOps) -> int:
         if REDIRECT_TO_ZTUNNEL:
             client_established(ctx)
     elif op == PASSIVE_ESTABLISHED_CB:
-        if ctx.local_port == OUT_PORT:
+        if ctx.local_port in (OUT_PORT, IN_PORT, HBONE_PORT):
             accepting_established(ctx)
     elif op == STATE_CB:
         if ctx.args[1] == TCP_CLOSE:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from benchmarks.codesize.rivals import Pair
-from benchmarks.codesize.scenes import PROGRAMS, Make, Scene, Setting, scenes
+from benchmarks.codesize.scenes import ALSO_USUAL, PROGRAMS, Make, Scene, Setting, scenes
 from pybpfasm import sim
 from pybpfasm.sim.maps import SocketMap, StorageMap
 from pybpfasm.spec import CollectionSpec, ProgramSpec
@@ -90,7 +90,7 @@ def check(pairs: Sequence[Pair], count: int) -> Iterator[str]:
     for name, (make, choices) in PROGRAMS.items():
         forms = {f"ours for {pair.rivals.target}": pair.ours.programs[name] for pair in pairs}
         forms |= {str(pair.rivals.clang): pair.twins[name] for pair in pairs}
-        chosen = scenes(choices, count)
+        chosen = scenes(choices, count, also=ALSO_USUAL.get(name, ()))
         covered = compare(forms, pairs[0].ours, make, chosen)
         for form, coverage in covered.items():
             for missing in coverage.missing():

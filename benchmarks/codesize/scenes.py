@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from programs.maps import IN_MESH, IS_ZTUNNEL, ZTUNNEL
+from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, ZTUNNEL
 from pybpfasm import sim
 from pybpfasm.sim.helpers.registry import HELPERS
 from pybpfasm.spec import CollectionSpec
@@ -22,9 +22,9 @@ from pybpfasm.uapi import Helper
 Scene = Mapping[str, Any]
 Choices = Mapping[str, tuple[Any, ...]]
 
-APP, ZTUNNEL_IP, SERVICE = "10.0.0.5", "10.0.0.9", "10.96.0.10"
+APP, ZTUNNEL_IP, SERVICE, OTHER_POD = "10.0.0.5", "10.0.0.9", "10.96.0.10", "10.0.0.6"
 APP_NETNS, ZTUNNEL_NETNS, CGROUP = 77, 99, 4711
-OUT_PORT, CLIENT_PORT = 15001, 40000
+OUT_PORT, IN_PORT, HBONE_PORT, CLIENT_PORT = 15001, 15006, 15008, 40000
 COOKIE = 1001
 MEMORY_LIMIT, MESSAGE_OVERHEAD = 4 << 20, 1024
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
@@ -41,9 +41,17 @@ class Setting:
     sockets: dict[str, sim.Sock]
 
 
-def scenes(choices: Choices, count: int, seed: int = 0) -> list[Scene]:
-    """The usual case; it with each other choice, and with each two of them; and `count` random ones."""
-    usual = {name: options[0] for name, options in choices.items()}
+def scenes(choices: Choices, count: int, seed: int = 0, also: tuple[Scene, ...] = ()) -> list[Scene]:
+    """The usual case; it with each other choice, and with each two of them; and `count` random ones.
+
+    `also` are other usual cases, by what differs.
+    """
+    first = {name: options[0] for name, options in choices.items()}
+    around = [scene for change in ({}, *also) for scene in _around(first | dict(change), choices)]
+    return [*around, *_random(choices, count, seed)]
+
+
+def _around(usual: dict[str, Any], choices: Choices) -> list[Scene]:
     changes = [(name, option) for name, options in choices.items() for option in options[1:]]
     found: list[Scene] = [usual]
     found += [usual | {name: option} for name, option in changes]
@@ -53,7 +61,6 @@ def scenes(choices: Choices, count: int, seed: int = 0) -> list[Scene]:
         for two in ((first, second) for second in changes[index + 1 :])
         if two[0][0] != two[1][0]
     ]
-    found += list(_random(choices, count, seed))
     return found
 
 
@@ -78,6 +85,7 @@ def state_bytes(
     generation: int = 1,
     redirected: int = 0,
     pod_ip4: str = APP,
+    port: int = OUT_PORT,
     side: int = 0,
     by_tcp: int = 0,
 ) -> bytes:
@@ -87,8 +95,9 @@ def state_bytes(
         + struct.pack(">Hxx", original[1])
         + struct.pack("<QI4xQQ", client, generation, redirected, ZTUNNEL_NETNS)
         + address(ZTUNNEL_IP)
+        + struct.pack(">Hxx", port)
         + address(pod_ip4)
-        + struct.pack("<II", side, by_tcp)
+        + struct.pack("<II4x", side, by_tcp)
     )
 
 
@@ -117,18 +126,37 @@ def _failing(scene: Scene) -> dict[Helper | int | str, Callable[..., int | None]
 
 # --- connect4, connect6 -----------------------------------------------------------------------------------------------
 
-_FLAGS = {"in mesh": IN_MESH, "outside": 0, "ztunnel": IS_ZTUNNEL, "both": IN_MESH | IS_ZTUNNEL, "others": U32 - 1}
+_FLAGS = {
+    "in mesh": IN_MESH,
+    "outside": 0,
+    "ztunnel": IS_ZTUNNEL,
+    "both": IN_MESH | IS_ZTUNNEL,
+    "host": IS_HOST,
+    "exempt": EXEMPT,
+    "others": U32 - 1 - IS_HOST,
+}
 
 _CONNECTING: dict[str, tuple[Any, ...]] = {
     "protocol": (6, 17, 0, 132),
-    "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others"),
-    "cgroup": ("unknown", "in mesh", "outside", "both"),
-    "port": (80, OUT_PORT, 0, 65535),
+    "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others", "host"),
+    "cgroup": ("unknown", "in mesh", "outside", "both", "exempt", "host"),
+    "port": (80, OUT_PORT, 0, 65535, HBONE_PORT),
     "ztunnel": (ZTUNNEL_IP, None, "0.0.0.0", APP),  # noqa: S104 - an address that is not set
     "storage": ("new", "there", "fails"),
     "counters": ("there", "missing"),
 }
-_IP4 = (SERVICE, "127.0.0.1", "127.255.3.4", "126.0.0.127", "128.0.0.1", "0.0.0.0", APP, ZTUNNEL_IP, "0.0.0.127")  # noqa: S104
+_IP4 = (
+    SERVICE,
+    "127.0.0.1",
+    "127.255.3.4",
+    "126.0.0.127",
+    "128.0.0.1",
+    "0.0.0.0",  # noqa: S104
+    APP,
+    ZTUNNEL_IP,
+    "0.0.0.127",
+    OTHER_POD,
+)
 
 CONNECT4: Choices = {"to": _IP4, **_CONNECTING}
 CONNECT6: Choices = {
@@ -149,6 +177,7 @@ def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) ->
     ):
         if kind != "unknown":
             maps[name].update(key, struct.pack("<I", _FLAGS[kind]) + address(APP))
+    maps["mesh_pods"].update(address(OTHER_POD), struct.pack("<I", IN_MESH))
     if scene["ztunnel"] is not None:
         maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + address(scene["ztunnel"]) + bytes(4))
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
@@ -170,6 +199,24 @@ def connect6(collection: CollectionSpec, scene: Scene) -> Setting:
 
 def _storage(maps: dict[str, sim.Map]) -> Any:
     return maps["socket_state"]
+
+
+# --- getpeername4, getpeername6 ---------------------------------------------------------------------------------------
+
+GETPEERNAME: Choices = {
+    "side": (0, None, 1, 2),
+    "client": (COOKIE, 0, 1 << 63),
+}
+
+
+def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A getpeername() that the kernel has answered."""
+    maps = _maps(collection, scene)
+    app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
+    if scene["side"] is not None:
+        _storage(maps).set_value(app, state_bytes(client=scene["client"], side=scene["side"]))
+    context = sim.SockAddr(user_ip4=ZTUNNEL_IP, user_ip6=f"::ffff:{ZTUNNEL_IP}", user_port=OUT_PORT, protocol=6, sk=app)
+    return Setting(context, maps, sim.World(), {}, {"app": app})
 
 
 # --- getsockopt -------------------------------------------------------------------------------------------------------
@@ -246,7 +293,8 @@ SOCKOPS: Choices = {
     "arg1": (7, 0, 1),
     "to_ztunnel": (True, False),
     "port": (OUT_PORT, 443),
-    "local_port": (OUT_PORT, CLIENT_PORT),
+    "went_to": (OUT_PORT, IN_PORT),
+    "local_port": (OUT_PORT, CLIENT_PORT, IN_PORT, HBONE_PORT, OUT_PORT + 1),
     "pod_ip4": (APP, "0.0.0.0", SERVICE),  # noqa: S104
     "client": (COOKIE, 0),
     "generation": (1, 0, U32),
@@ -267,7 +315,13 @@ def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
     sockets = {"socket": sock, "other": sim.Sock(cookie=3003)}
     context = _event(scene, None if scene["sk"] == "none" else sock)
     if scene["sk"] == "with state":
-        state = state_bytes(client=scene["client"], generation=scene["generation"], pod_ip4=scene["pod_ip4"], by_tcp=1)
+        state = state_bytes(
+            client=scene["client"],
+            generation=scene["generation"],
+            pod_ip4=scene["pod_ip4"],
+            port=scene["went_to"],
+            by_tcp=1,
+        )
         _storage(maps).set_value(sock, state)
     _fill(maps, scene, context)
     if scene["sockets"] == "full":
@@ -309,10 +363,18 @@ def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
         maps["original_dst"].update(key, value)
 
 
+# A connection of the host to an enrolled pod.
+ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
+    "connect4": ({"netns": "host", "to": OTHER_POD},),
+    "connect6": ({"netns": "host", "to": f"::ffff:{OTHER_POD}"},),
+}
+
 Make = Callable[[CollectionSpec, Scene], Setting]
 PROGRAMS: Mapping[str, tuple[Make, Choices]] = {
     "connect4": (connect4, CONNECT4),
     "connect6": (connect6, CONNECT6),
+    "getpeername4": (getpeername, GETPEERNAME),
+    "getpeername6": (getpeername, GETPEERNAME),
     "getsockopt": (getsockopt, GETSOCKOPT),
     "redirect": (redirect, REDIRECT),
     "sockops": (sockops, SOCKOPS),

@@ -18,7 +18,12 @@ class Config:
     cgroup_root: Path | None
     bpffs: Path
     proc: Path
+    host_pid: int
     out_port: int
+    in_port: int
+    hbone_port: int
+    exempt_cgroup: str
+    fail_open: str
     log_level: str
     log_format: str
     ztunnel_namespace: str

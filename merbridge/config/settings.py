@@ -121,8 +121,29 @@ SETTINGS: Mapping[str, Setting] = {
             "proc file system of the node's PID namespace",
         ),
         Setting(
+            "host-pid", "PID", _number(1, 4_194_304), "a process id", _always(1), "1",
+            "a process in the node's own network namespace; its connections to enrolled pods go to ztunnel, too",
+        ),
+        Setting(
             "out-port", "PORT", _number(1, 65535), "a TCP port, 1 to 65535", _always(15001), "15001",
             "ztunnel's port for outbound connections",
+        ),
+        Setting(
+            "in-port", "PORT", _number(1, 65535), "a TCP port, 1 to 65535", _always(15006), "15006",
+            "ztunnel's port for what the host sends to enrolled pods",
+        ),
+        Setting(
+            "hbone-port", "PORT", _number(1, 65535), "a TCP port, 1 to 65535", _always(15008), "15008",
+            "the port of HBONE, which stays the same on its way to ztunnel",
+        ),
+        Setting(
+            "exempt-cgroup", "NAME", _text, "a cgroup's name, or its path below the cgroup root, or none",
+            _always("kubelet.service"), "kubelet.service",
+            "cgroup of the host whose connections to enrolled pods are left alone: the kubelet's probes",
+        ),
+        Setting(
+            "fail-open", "WHETHER", _one_of("yes", "no"), "yes or no", _always("no"), "no",
+            "whether enrolled pods' connections go out in the clear while no ztunnel is known; no refuses them",
         ),
         Setting(
             "log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error",

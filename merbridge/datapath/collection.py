@@ -16,15 +16,18 @@ _CGROUPS_PER_POD = 4
 
 @attrs.frozen
 class DatapathSettings:
-    """What the datapath is made for: ztunnel's port for outbound connections, its room, what it splices.
+    """What the datapath is made for: ztunnel's ports, its room, what it splices, what happens without ztunnel.
 
     `splice` is "off", "to-ztunnel" or "both".
     """
 
     out_port: int = 15001
+    in_port: int = 15006
+    hbone_port: int = 15008
     max_pods: int = 4096
     max_connections: int = 65536
     splice: str = "to-ztunnel"
+    fail_open: bool = False
 
 
 def collection(settings: DatapathSettings) -> CollectionSpec:
@@ -33,6 +36,9 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
         PROGRAMS,
         constants={
             "OUT_PORT": settings.out_port,
+            "IN_PORT": settings.in_port,
+            "HBONE_PORT": settings.hbone_port,
+            "FAIL_OPEN": settings.fail_open,
             "PAGE_SIZE": resource.getpagesize(),
             "REDIRECT_TO_ZTUNNEL": settings.splice != "off",
             "REDIRECT_TO_APP": settings.splice == "both",
@@ -40,6 +46,7 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
         max_entries={
             "netns_info_map": settings.max_pods,
             "cgroup_info_map": settings.max_pods * _CGROUPS_PER_POD,
+            "mesh_pods": settings.max_pods,
             "original_dst": settings.max_connections,
             "sockets": settings.max_connections * 2,
         },

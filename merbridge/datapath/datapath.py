@@ -48,7 +48,7 @@ NEEDED = (
 )
 
 # The order in which hooks are attached: what redirects comes last.
-ATTACH_ORDER = ("redirect", "getsockopt", "sockops", "connect6", "connect4")
+ATTACH_ORDER = ("redirect", "getsockopt", "getpeername6", "getpeername4", "sockops", "connect6", "connect4")
 
 _SOCKMAP_HOOKS = ("redirect",)
 

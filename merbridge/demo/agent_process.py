@@ -23,7 +23,8 @@ class AgentProcess:
         self._bpffs = bpffs
         command = [
             *("run", "--source", f"file:{pod_file}", "--cgroup-root", str(node.cgroup_root)),
-            *("--bpffs", str(bpffs), "--node-name", node.name, "--log-format", "json", *flags),
+            *("--bpffs", str(bpffs), "--node-name", node.name, "--log-format", "json"),
+            *("--host-pid", str(node.host().containers["app"].pid), *flags),
         ]
         # In a session of its own: Ctrl-C is for us, and we end the agent when its turn comes.
         self._process = subprocess.Popen(

@@ -19,7 +19,7 @@ from merbridge.model import DATAPLANE_MODE
 from merbridge.observe.render import table
 
 _MESSAGE = "the bytes must come back as they were sent"
-_OUT_PORT = 15001
+_OUT_PORT, _IN_PORT = 15001, 15006
 _SETTLE_SECONDS = 5.0
 
 _HEADER = ("WHO", "DIALLED", "ARRIVED AT", "ORIGINAL DESTINATION", "SOURCE", "EXPECTED", "VERDICT")
@@ -74,7 +74,7 @@ class Scene:
     node: Node
     pod_file: Path
     agent: AgentProcess
-    proxy: ProxyProcess
+    proxies: tuple[ProxyProcess, ...]
     by_namespace: Pod
     by_label: Pod
     outside: Pod
@@ -94,7 +94,7 @@ class Scene:
         deadline = time.monotonic() + (_SETTLE_SECONDS if expected and not result["error"] else 0.2)
         mine = (result["local_address"], result["local_port"])
         while True:
-            for record in self.proxy.records:
+            for record in (each for proxy in self.proxies for each in proxy.records):
                 if (record["peer_address"], record["peer_port"]) == mine:
                     return record
             if time.monotonic() > deadline:
@@ -112,7 +112,8 @@ def run_demo() -> int:
         report = scene.agent.status()
     print("\n".join(table(_HEADER, (outcome.row() for outcome in outcomes))))
     counters = report["counters"]
-    print(f"\nredirected {counters['redirected']}, past TCP {counters['spliced']}; everything is taken down again")
+    redirected = counters["redirected"] + counters["redirected_to_pod"]
+    print(f"\nredirected {redirected}, past TCP {counters['spliced']}; everything is taken down again")
     wrong = [outcome for outcome in outcomes if not outcome.as_expected]
     if wrong or report["problems"]:
         print(f"NOT as it should be: {len(wrong)} connections, problems: {report['problems'] or 'none'}")
@@ -133,12 +134,13 @@ def _build(stack: ExitStack) -> Scene:
     server = node.add_pod("server")
     port = server.call(listen, greet=False)
     by_namespace.call(listen, "127.0.0.1", port, greet=False)
+    by_namespace.call(listen, by_namespace.ip, port, greet=False)
     pod_file = folder / "pods.yaml"
     node.write_pod_list(pod_file)
-    proxy = ztunnel.start_proxy(_OUT_PORT)
+    proxies = tuple(ztunnel.start_proxy(each) for each in (_OUT_PORT, _IN_PORT))
     agent = stack.enter_context(AgentProcess(node, pod_file, folder / "bpf"))
     agent.wait_for("ready")
-    return Scene(node, pod_file, agent, proxy, by_namespace, by_label, outside, ztunnel, server, port)
+    return Scene(node, pod_file, agent, proxies, by_namespace, by_label, outside, ztunnel, server, port)
 
 
 def _play(scene: Scene) -> Iterator[Outcome]:
@@ -148,6 +150,7 @@ def _play(scene: Scene) -> Iterator[Outcome]:
     yield scene.dial(scene.outside, through_ztunnel=False)
     yield scene.dial(scene.ztunnel, through_ztunnel=False)
     yield scene.dial(scene.node.host(), through_ztunnel=False)
+    yield scene.dial(scene.node.host(), through_ztunnel=True, address=scene.by_namespace.ip)
     del scene.by_label.labels[DATAPLANE_MODE]
     scene.node.write_pod_list(scene.pod_file)
     scene.agent.wait_for("pod_outside_mesh", pod="default/web")

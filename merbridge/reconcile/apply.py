@@ -9,8 +9,18 @@ import attrs
 from merbridge.datapath import state
 from merbridge.datapath.datapath import Datapath
 from merbridge.reconcile.desired import Desired, KnownPod, Membership, Remembered
-from programs.maps import IN_MESH, ZTUNNEL, PodInfo, Ztunnel, cgroup_info_map, netns_info_map, settings
-from pybpfasm import Struct, ip4
+from programs.maps import (
+    IN_MESH,
+    ZTUNNEL,
+    MeshPod,
+    PodInfo,
+    Ztunnel,
+    cgroup_info_map,
+    mesh_pods,
+    netns_info_map,
+    settings,
+)
+from pybpfasm import Struct, be32, ip4
 from pybpfasm.kernel import MapFullError, TypedMap
 
 K = TypeVar("K")
@@ -32,6 +42,7 @@ def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Change
     _make_equal(datapath.map(settings), _settings(wanted), changes, "")
     for declaration, memberships in ((netns_info_map, wanted.netns), (cgroup_info_map, wanted.cgroups)):
         _make_equal(datapath.map(declaration), _pod_infos(memberships), changes, "--max-pods")
+    _make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
     _make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
 
@@ -68,6 +79,10 @@ def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, s
 def _settings(wanted: Desired) -> dict[int, Ztunnel]:
     place = wanted.ztunnel
     return {} if place is None else {ZTUNNEL: Ztunnel(netns_cookie=place.netns_cookie, ip4=ip4(place.ip))}
+
+
+def _inbound(wanted: Desired) -> dict[be32, MeshPod]:
+    return {ip4(address): MeshPod(flags=IN_MESH) for address in sorted(wanted.inbound)}
 
 
 def _pod_infos(memberships: Mapping[int, Membership]) -> dict[int, PodInfo]:

@@ -17,7 +17,7 @@ from merbridge.model import (
     local_pods,
 )
 from merbridge.watchers import Netns, NodeObservation, PodPresence
-from programs.maps import IN_MESH, IS_ZTUNNEL
+from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL
 
 _NO_ADDRESS = IPv4Address(0)
 
@@ -30,7 +30,8 @@ class Membership:
     ip: IPv4Address
 
 
-OUTSIDE = Membership(0, _NO_ADDRESS)
+HOST = Membership(IS_HOST, _NO_ADDRESS)
+EXEMPTED = Membership(EXEMPT, _NO_ADDRESS)
 
 
 @attrs.frozen
@@ -54,10 +55,14 @@ class KnownPod:
 
 @attrs.frozen
 class Desired:
-    """The whole. `no_ztunnel` says why there is none; it is empty when there is one."""
+    """The whole. `no_ztunnel` says why there is none; it is empty when there is one.
+
+    `inbound` are the addresses of enrolled pods that connections of the host go to ztunnel for.
+    """
 
     netns: Mapping[int, Membership]
     cgroups: Mapping[int, Membership]
+    inbound: frozenset[IPv4Address]
     ztunnel: ZtunnelPlace | None
     no_ztunnel: str
     pods: tuple[KnownPod, ...]
@@ -83,7 +88,8 @@ def desired(
     ztunnel, reason = _ztunnel(pods, policy)
     return Desired(
         netns={**_by_memory(pods, remembered), **_by_netns(pods, observation.host_netns_cookie)},
-        cgroups=_by_cgroup(pods),
+        cgroups={**dict.fromkeys(sorted(observation.exempt_cgroups), EXEMPTED), **_by_cgroup(pods)},
+        inbound=_inbound(pods),
         ztunnel=ztunnel,
         no_ztunnel=reason,
         pods=tuple(pods),
@@ -125,7 +131,7 @@ def _by_netns(pods: Iterable[KnownPod], host_cookie: int) -> dict[int, Membershi
     for pod in pods:
         for netns in _namespaces_of(pod):
             claims.setdefault(netns.cookie, []).append((pod, netns.addresses))
-    return {**_strongest(claims), host_cookie: OUTSIDE}
+    return {**_strongest(claims), host_cookie: HOST}
 
 
 def _by_cgroup(pods: Iterable[KnownPod]) -> dict[int, Membership]:
@@ -136,6 +142,11 @@ def _by_cgroup(pods: Iterable[KnownPod]) -> dict[int, Membership]:
         for id_ in pod.presence.cgroup_ids:
             claims.setdefault(id_, []).append((pod, addresses))
     return _strongest(claims)
+
+
+def _inbound(pods: Iterable[KnownPod]) -> frozenset[IPv4Address]:
+    addresses = (each.membership.ip for each in pods if each.enrolment.in_mesh and not each.pod.bypasses_inbound)
+    return frozenset(address for address in addresses if address != _NO_ADDRESS)
 
 
 def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:

@@ -25,6 +25,10 @@ _POD_DIRECTORY = re.compile(
 )
 
 
+# Instead of a cgroup's name: none at all.
+NO_CGROUP = "none"
+
+
 @attrs.frozen
 class Cgroup:
     """A directory of the cgroup2 tree. `id` is what the kernel calls the cgroup's id: the inode's number.
@@ -62,6 +66,23 @@ def pod_cgroup_ids(cgroup_root: Path) -> Mapping[str, frozenset[int]]:
         if cgroup.pod_uid is not None:
             ids[cgroup.pod_uid].add(cgroup.id)
     return {uid: frozenset(found) for uid, found in ids.items()}
+
+
+def host_cgroup_ids(cgroup_root: Path, name: str) -> frozenset[int]:
+    """The ids of the cgroups of this name, and of all below them, that belong to no pod; none for `NO_CGROUP`.
+
+    A name with a slash is a path below `cgroup_root`. Raises `MerbridgeError` when a directory cannot be listed.
+    """
+    if name == NO_CGROUP:
+        return frozenset()
+    wanted = PurePath(name.strip("/")).parts
+    found = (each for each in cgroups_below(cgroup_root) if each.pod_uid is None)
+    exact = "/" in name
+    return frozenset(each.id for each in found if _is_below(each.path.relative_to(cgroup_root).parts, wanted, exact))
+
+
+def _is_below(parts: tuple[str, ...], wanted: tuple[str, ...], exact: bool) -> bool:
+    return parts[: len(wanted)] == wanted if exact else wanted[0] in parts
 
 
 def cgroups_below(cgroup_root: Path) -> Iterator[Cgroup]:

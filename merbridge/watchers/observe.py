@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from merbridge.errors import MerbridgeError
-from merbridge.watchers.cgroups import pod_cgroup_ids
+from merbridge.watchers.cgroups import NO_CGROUP, host_cgroup_ids, pod_cgroup_ids
 from merbridge.watchers.netns import Netns, NetnsGoneError, read_netns
 from merbridge.watchers.processes import NetnsId, in_same_netns, netns_id, pod_processes, pod_uid_of_process
 
@@ -28,34 +28,49 @@ class PodPresence:
 
 @attrs.frozen
 class NodeObservation:
-    """The pods present on the node by UID (the kubelet's: see `merbridge.model.Pod.kubelet_uid`)."""
+    """The pods present on the node by UID (the kubelet's: see `merbridge.model.Pod.kubelet_uid`).
+
+    `exempt_cgroups` are the ids of the host's cgroups whose connections are left alone.
+    """
 
     pods: Mapping[str, PodPresence]
     host_netns_cookie: int
+    exempt_cgroups: frozenset[int] = frozenset()
 
 
 class NodeObserver:
-    """Looks at the node's processes through `proc` and at its cgroup2 tree below `cgroup_root`."""
+    """Looks at the node's processes through `proc` and at its cgroup2 tree below `cgroup_root`.
 
-    def __init__(self, proc: Path, cgroup_root: Path) -> None:
+    `exempt` names cgroups of the host, see `merbridge.watchers.cgroups.host_cgroup_ids`; `host_pid` is a process in the
+    node's own network namespace.
+    """
+
+    def __init__(self, proc: Path, cgroup_root: Path, exempt: str = NO_CGROUP, host_pid: int = 1) -> None:
         """Nothing is read yet."""
         self._proc = proc
         self._cgroup_root = cgroup_root
+        self._exempt = exempt
+        self._host_pid = host_pid
 
     def observe(self) -> NodeObservation:
         """Look now; raises `MerbridgeError` when the privilege, the kernel or the directories do not allow it."""
         host_pid = self._pid_on_the_host_network()
-        host = read_netns(host_pid, self._proc)
+        try:
+            host = read_netns(host_pid, self._proc)
+        except NetnsGoneError:
+            raise MerbridgeError(f"{self._proc}: process {host_pid} has ended: see --host-pid") from None
         pids_by_netns = self._pids_by_pod_and_netns(host)
         # After the processes, so that no cgroup of a process seen above is missed.
         cgroup_ids = pod_cgroup_ids(self._cgroup_root)
         namespaces = self._read_all(pids_by_netns, host)
         uids = sorted(cgroup_ids.keys() | pids_by_netns.keys())
         pods = {uid: PodPresence(uid, cgroup_ids.get(uid, frozenset()), namespaces.get(uid, ())) for uid in uids}
-        return NodeObservation(pods, host.cookie)
+        return NodeObservation(pods, host.cookie, host_cgroup_ids(self._cgroup_root, self._exempt))
 
     def _pid_on_the_host_network(self) -> int:
-        """PID 1, or this process where PID 1 may not be looked at and both are in one namespace."""
+        """The process that was named; for PID 1 this one, where that may not be looked at and both are in one."""
+        if self._host_pid != 1:
+            return self._host_pid
         try:
             if netns_id(1, self._proc) is not None:
                 return 1

@@ -202,6 +202,7 @@ class Cluster:
             "--cgroup-root": str(self.node.cgroup_root),
             "--bpffs": str(self.bpffs),
             "--node-name": NODE_NAME,
+            "--host-pid": str(self.node.host().containers["app"].pid),
         }
         arguments = [text for name, value in places.items() if name not in flags for text in (name, value)]
         agent = Agent([*arguments, *flags])

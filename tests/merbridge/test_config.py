@@ -35,7 +35,12 @@ def test_defaults() -> None:
         cgroup_root=None,
         bpffs=Path("/sys/fs/bpf/merbridge"),
         proc=Path("/proc"),
+        host_pid=1,
         out_port=15001,
+        in_port=15006,
+        hbone_port=15008,
+        exempt_cgroup="kubelet.service",
+        fail_open="no",
         log_level="info",
         log_format="text",
         ztunnel_namespace="istio-system",
@@ -49,11 +54,13 @@ def test_table_and_values_agree() -> None:
     """Each setting has its field, and its parser and its default give that field's type."""
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
-    samples = {"log-level": "debug", "log-format": "json", "splice": "off"}
+    samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes"}
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)
-        sample = samples.get(name, "8" if "number" in setting.allowed or "port" in setting.allowed else "/a")
+        sample = samples.get(
+            name, "8" if "number" in setting.allowed or "port" in setting.allowed or "id" in setting.allowed else "/a"
+        )
         parsed = setting.parse("a" if name == "ztunnel-namespace" else sample)
         assert isinstance(parsed, types)
         default = setting.default({})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from merbridge.model import EnrolmentPolicy, Pod, Snapshot
-from merbridge.reconcile.desired import OUTSIDE, Desired, Membership, Remembered, desired, memory
+from merbridge.reconcile.desired import EXEMPTED, HOST, Desired, Membership, Remembered, desired, memory
 from merbridge.watchers import Netns, NodeObservation, PodPresence
 from programs.maps import IN_MESH, IS_ZTUNNEL
 
@@ -75,8 +75,9 @@ def wanted(
 def test_empty_node() -> None:
     """Without any pod the host's namespace is known, as outside the mesh, and nothing else is."""
     assert wanted([]) == Desired(
-        netns={HOST_COOKIE: OUTSIDE},
+        netns={HOST_COOKIE: HOST},
         cgroups={},
+        inbound=frozenset(),
         ztunnel=None,
         no_ztunnel="no pod of this node is labelled app=ztunnel in namespace istio-system",
         pods=(),
@@ -87,7 +88,7 @@ def test_enrolled_pod_is_known_by_namespace_and_by_each_cgroup() -> None:
     """A pod in the mesh has an entry for its namespace and for each of its cgroups, all with its flags and address."""
     result = wanted([pod()], [present("web", netns(7, WEB_IP), cgroups=[70, 71, 72])])
     member = Membership(IN_MESH, WEB_IP)
-    assert result.netns == {HOST_COOKIE: OUTSIDE, 7: member}
+    assert result.netns == {HOST_COOKIE: HOST, 7: member}
     assert result.cgroups == {70: member, 71: member, 72: member}
 
 
@@ -100,20 +101,42 @@ def test_pod_outside_the_mesh_is_known_too() -> None:
 def test_pod_that_only_the_node_knows_has_no_entry() -> None:
     """Processes and cgroups of a pod that the API does not list are left alone."""
     result = wanted([], [present("stranger", netns(7, WEB_IP), cgroups=[70])])
-    assert (result.netns, result.cgroups) == ({HOST_COOKIE: OUTSIDE}, {})
+    assert (result.netns, result.cgroups) == ({HOST_COOKIE: HOST}, {})
 
 
 def test_pod_that_only_the_api_knows_is_listed_without_entries() -> None:
     """A pod not yet on the node has a record, with why it is in the mesh, and no entry in either map."""
     result = wanted([pod()])
-    assert (result.netns, result.cgroups) == ({HOST_COOKIE: OUTSIDE}, {})
+    assert (result.netns, result.cgroups) == ({HOST_COOKIE: HOST}, {})
     assert [(each.pod.uid, each.enrolment.in_mesh, each.presence.netns) for each in result.pods] == [("web", True, ())]
+
+
+def test_inbound_are_the_addresses_of_enrolled_pods() -> None:
+    """Not of those outside, nor of one that asks to be left alone, nor of one without an address."""
+    left_alone = {"ambient.istio.io/bypass-inbound-capture": "true"}
+    result = wanted(
+        [
+            pod(),
+            pod("out", labels=NONE, ip=IPv4Address("10.0.0.70")),
+            pod("alone", annotations=left_alone, ip=IPv4Address("10.0.0.71")),
+            pod("early", ip=None),
+        ]
+    )
+    assert result.inbound == {WEB_IP}
+
+
+def test_exempt_cgroups_are_marked_but_never_instead_of_a_pods() -> None:
+    """A pod's own cgroup stays the pod's, whatever it is called."""
+    presences = {"web": present("web", netns(7, WEB_IP), cgroups=[70])}
+    observation = NodeObservation(presences, HOST_COOKIE, frozenset({70, 80}))
+    result = desired(Snapshot({"shop": AMBIENT}, (pod(),)), observation, NODE, EnrolmentPolicy())
+    assert result.cgroups == {70: Membership(IN_MESH, WEB_IP), 80: EXEMPTED}
 
 
 def test_host_namespace_stays_outside_whatever_claims_it() -> None:
     """A process of an enrolled pod in the host's namespace does not enrol the host."""
     result = wanted([pod()], [present("web", netns(HOST_COOKIE, WEB_IP), netns(7, WEB_IP))])
-    assert result.netns == {HOST_COOKIE: OUTSIDE, 7: Membership(IN_MESH, WEB_IP)}
+    assert result.netns == {HOST_COOKIE: HOST, 7: Membership(IN_MESH, WEB_IP)}
 
 
 def test_host_network_pod_has_no_namespace_and_no_address() -> None:
@@ -123,7 +146,7 @@ def test_host_network_pod_has_no_namespace_and_no_address() -> None:
         [agent, pod()],
         [present("agent", netns(7, WEB_IP), cgroups=[50]), present("web", netns(7, WEB_IP))],
     )
-    assert result.netns == {HOST_COOKIE: OUTSIDE, 7: Membership(IN_MESH, WEB_IP)}
+    assert result.netns == {HOST_COOKIE: HOST, 7: Membership(IN_MESH, WEB_IP)}
     assert result.cgroups == {50: Membership(0, NO_ADDRESS)}
 
 
@@ -175,7 +198,7 @@ def test_pods_of_other_nodes_are_ignored() -> None:
     """A pod of another node has neither entries nor a record here, and is no ztunnel of this node."""
     elsewhere = [pod(node_name="node-2"), ztunnel(node_name="node-2")]
     result = wanted(elsewhere, [present("web", netns(7, WEB_IP), cgroups=[70]), present("ztunnel", netns(3))])
-    assert (result.netns, result.cgroups, result.pods, result.ztunnel) == ({HOST_COOKIE: OUTSIDE}, {}, (), None)
+    assert (result.netns, result.cgroups, result.pods, result.ztunnel) == ({HOST_COOKIE: HOST}, {}, (), None)
 
 
 def test_pod_without_a_node_name_is_local() -> None:
@@ -205,7 +228,7 @@ def test_finished_pod_is_outside_and_its_address_is_another_pods(phase: str) -> 
         [pod(), old],
         [present("web", netns(7, WEB_IP)), present("zz-old", netns(6), cgroups=[60])],
     )
-    assert result.netns == {HOST_COOKIE: OUTSIDE, 7: Membership(IN_MESH, WEB_IP), 6: Membership(0, WEB_IP)}
+    assert result.netns == {HOST_COOKIE: HOST, 7: Membership(IN_MESH, WEB_IP), 6: Membership(0, WEB_IP)}
     assert result.cgroups == {60: Membership(0, WEB_IP)}
 
 
@@ -229,7 +252,7 @@ def test_memory_gives_way() -> None:
     taken = wanted(
         [pod(), pod("other", ip=other_ip, labels=NONE)], [present("other", netns(7, other_ip))], remembered=before
     )
-    assert taken.netns == {7: Membership(0, other_ip), HOST_COOKIE: OUTSIDE}
+    assert taken.netns == {7: Membership(0, other_ip), HOST_COOKIE: HOST}
 
 
 def test_own_uid_comes_before_the_manifests_hash() -> None:
@@ -243,7 +266,7 @@ def test_static_pod_is_found_by_its_manifests_hash() -> None:
     static = pod("a-mirror", annotations={"kubernetes.io/config.hash": HASH})
     seen = [present(HASH, netns(7, WEB_IP), cgroups=[70])]
     result = wanted([static], seen)
-    assert result.netns == {HOST_COOKIE: OUTSIDE, 7: Membership(IN_MESH, WEB_IP)}
+    assert result.netns == {HOST_COOKIE: HOST, 7: Membership(IN_MESH, WEB_IP)}
     assert result.cgroups == {70: Membership(IN_MESH, WEB_IP)}
 
 

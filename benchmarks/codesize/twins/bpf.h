@@ -33,6 +33,7 @@ enum bpf_map_type {
 #define BPF_SK_STORAGE_GET_F_CREATE 1
 
 #define bpf_htons(x) __builtin_bswap16(x)
+#define bpf_ntohs(x) bpf_htons(x)
 #define bpf_htonl(x) __builtin_bswap32(x)
 #define bpf_ntohl(x) __builtin_bswap32(x)
 

@@ -2,6 +2,10 @@
 #include "maps.h"
 
 #define OUT_PORT 15001
+#define IN_PORT 15006
+#define HBONE_PORT 15008
+
+#define FAIL_OPEN 0
 
 #define PASS 1
 #define REFUSE 0
@@ -9,24 +13,24 @@
 #define IPPROTO_TCP 6
 #define IN_LOOPBACKNET 127
 
-static __always_inline struct pod_info *caller_in_mesh(struct bpf_sock_addr *ctx)
+static __always_inline struct pod_info *caller_by_tcp(struct bpf_sock_addr *ctx)
 {
-	struct pod_info *pod;
+	struct pod_info *caller;
 	__u64 id;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return NULL;
 	id = bpf_get_netns_cookie(ctx);
-	pod = bpf_map_lookup_elem(&netns_info_map, &id);
-	if (!pod) {
+	caller = bpf_map_lookup_elem(&netns_info_map, &id);
+	if (!caller) {
 		id = bpf_get_current_cgroup_id();
-		pod = bpf_map_lookup_elem(&cgroup_info_map, &id);
-		if (!pod)
+		caller = bpf_map_lookup_elem(&cgroup_info_map, &id);
+		if (!caller)
 			return NULL;
 	}
-	if (!(pod->flags & IN_MESH))
+	if (!(caller->flags & (IN_MESH | IS_HOST)))
 		return NULL;
-	return pod;
+	return caller;
 }
 
 static __always_inline int stays_in_pod(__be32 to, struct pod_info *pod)
@@ -34,14 +38,37 @@ static __always_inline int stays_in_pod(__be32 to, struct pod_info *pod)
 	return bpf_ntohl(to) >> 24 == IN_LOOPBACKNET || to == pod->ip4 || to == 0;
 }
 
-/* ztunnel's address, or 0: to be refused. */
-static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 to, struct pod_info *pod)
+static __always_inline int is_exempt(void)
+{
+	__u64 id = bpf_get_current_cgroup_id();
+	struct pod_info *group = bpf_map_lookup_elem(&cgroup_info_map, &id);
+
+	return group && group->flags & EXEMPT;
+}
+
+/* ztunnel's port, or 0: the connection goes where it was meant to go. */
+static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __be32 to, struct pod_info *caller)
+{
+	if (caller->flags & IN_MESH)
+		return stays_in_pod(to, caller) ? 0 : bpf_htons(OUT_PORT);
+	if (!bpf_map_lookup_elem(&mesh_pods, &to) || is_exempt())
+		return 0;
+	return ctx->user_port == bpf_htons(HBONE_PORT) ? bpf_htons(HBONE_PORT) : bpf_htons(IN_PORT);
+}
+
+/* ztunnel's address; 0: to be refused; the same address: it goes there. */
+static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 to, __be16 port,
+					      struct pod_info *caller)
 {
 	__u32 key = ZTUNNEL;
 	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
 	struct socket_state *state;
 
 	if (!ztunnel) {
+		if (FAIL_OPEN) {
+			count(PASSED_NO_ZTUNNEL);
+			return to;
+		}
 		count(REFUSED_NO_ZTUNNEL);
 		return 0;
 	}
@@ -54,28 +81,33 @@ static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 
 	}
 	state->original.ip4 = to;
 	state->original.port = ctx->user_port;
-	state->pod_ip4 = pod->ip4;
-	state->ztunnel_ip4 = ztunnel->ip4;
+	state->pod_ip4 = caller->ip4;
+	state->ztunnel.ip4 = ztunnel->ip4;
+	state->ztunnel.port = port;
 	state->ztunnel_netns = ztunnel->netns_cookie;
-	count(REDIRECTED);
+	count(port == bpf_htons(OUT_PORT) ? REDIRECTED : REDIRECTED_TO_POD);
 	return ztunnel->ip4;
 }
 
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
-	struct pod_info *pod = caller_in_mesh(ctx);
+	struct pod_info *caller = caller_by_tcp(ctx);
 	__be32 instead;
+	__be16 port;
 
-	if (!pod)
+	if (!caller)
 		return PASS;
-	if (stays_in_pod(ctx->user_ip4, pod))
+	port = port_instead(ctx, ctx->user_ip4, caller);
+	if (!port)
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip4, pod);
+	instead = address_instead(ctx, ctx->user_ip4, port, caller);
 	if (!instead)
 		return REFUSE;
+	if (FAIL_OPEN && instead == ctx->user_ip4)
+		return PASS;
 	ctx->user_ip4 = instead;
-	ctx->user_port = bpf_htons(OUT_PORT);
+	ctx->user_port = port;
 	return PASS;
 }
 
@@ -92,24 +124,30 @@ static __always_inline int is_v4_mapped(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
-	struct pod_info *pod = caller_in_mesh(ctx);
+	struct pod_info *caller = caller_by_tcp(ctx);
 	__be32 instead;
+	__be16 port;
 
-	if (!pod)
+	if (!caller)
 		return PASS;
 	if (stays_local(ctx))
 		return PASS;
 	if (!is_v4_mapped(ctx)) {
+		if (!(caller->flags & IN_MESH))
+			return PASS;
 		count(REFUSED_IPV6);
 		return REFUSE;
 	}
-	if (stays_in_pod(ctx->user_ip6[3], pod))
+	port = port_instead(ctx, ctx->user_ip6[3], caller);
+	if (!port)
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip6[3], pod);
+	instead = address_instead(ctx, ctx->user_ip6[3], port, caller);
 	if (!instead)
 		return REFUSE;
+	if (FAIL_OPEN && instead == ctx->user_ip6[3])
+		return PASS;
 	ctx->user_ip6[3] = instead;
-	ctx->user_port = bpf_htons(OUT_PORT);
+	ctx->user_port = port;
 	return PASS;
 }
 

@@ -4,6 +4,8 @@
 #include "bpf.h"
 
 #define IN_MESH 1
+#define IS_HOST 8
+#define EXEMPT 16
 
 struct pod_info {
 	__u32 flags;
@@ -18,6 +20,10 @@ struct ztunnel {
 struct endpoint {
 	__be32 ip4;
 	__be16 port;
+};
+
+struct mesh_pod {
+	__u32 flags;
 };
 
 struct connection {
@@ -46,7 +52,7 @@ struct socket_state {
 	struct connection_id id;
 	__u64 redirected;
 	__u64 ztunnel_netns;
-	__be32 ztunnel_ip4;
+	struct endpoint ztunnel;
 	__be32 pod_ip4;
 	__u32 side;
 	__u32 by_tcp;
@@ -65,6 +71,8 @@ enum count {
 	ORIGINAL_DST_FULL,
 	FOREIGN_SOURCE,
 	SPLICED,
+	REDIRECTED_TO_POD,
+	PASSED_NO_ZTUNNEL,
 	COUNTS,
 };
 
@@ -93,6 +101,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct ztunnel);
 } settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __be32);
+	__type(value, struct mesh_pod);
+} mesh_pods SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

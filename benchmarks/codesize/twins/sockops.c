@@ -2,6 +2,8 @@
 #include "maps.h"
 
 #define OUT_PORT 15001
+#define IN_PORT 15006
+#define HBONE_PORT 15008
 
 #define REDIRECT_TO_ZTUNNEL 1
 #define REDIRECT_TO_APP 0
@@ -40,7 +42,8 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 
 	if (!state)
 		return;
-	if (ctx->remote_ip4 != state->ztunnel_ip4 || bpf_ntohl(ctx->remote_port) != OUT_PORT) {
+	if (ctx->remote_ip4 != state->ztunnel.ip4 ||
+	    bpf_ntohl(ctx->remote_port) != (__u32)bpf_ntohs(state->ztunnel.port)) {
 		state->id.client = 0;
 		return;
 	}
@@ -159,8 +162,12 @@ int socket_event(struct bpf_sock_ops *ctx)
 			client_established(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		if (ctx->local_port == OUT_PORT)
+		switch (ctx->local_port) {
+		case OUT_PORT:
+		case IN_PORT:
+		case HBONE_PORT:
 			accepting_established(ctx);
+		}
 		break;
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
 		if (ctx->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS)

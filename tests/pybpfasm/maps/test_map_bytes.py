@@ -212,9 +212,7 @@ def test_one_value_or_one_a_cpu(small: Map) -> None:
     with pytest.raises(BpfError, match=r"^map t_hash has one value for all CPUs: use lookup$"):
         small.lookup_per_cpu(u32(1))
     with Map.create(SPECS[MapType.PERCPU_HASH]) as per_cpu:
-        with pytest.raises(
-            BpfError, match=r"^map t_percpu_hash has a value for each CPU: use update_per_cpu, or"
-        ):
+        with pytest.raises(BpfError, match=r"^map t_percpu_hash has a value for each CPU: use update_per_cpu, or"):
             per_cpu.update(u32(1), u64(1))
         with pytest.raises(
             LayoutError, match=rf"^map t_percpu_hash takes a value for each of {possible_cpus()} CPUs, not 0$"
