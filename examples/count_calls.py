@@ -7,9 +7,9 @@ The function's name has to be in the file's table of symbols. Needs root and Lin
 """
 
 import argparse
-import time
 from contextlib import suppress
 from pathlib import Path
+from signal import pause
 from typing import Annotated
 
 import pybpfasm as bpf
@@ -53,14 +53,13 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="a library or a program")
     parser.add_argument("function")
     parser.add_argument("--pid", type=int, default=EVERY_PROCESS, help="only this process; else all of them")
-    parser.add_argument("--seconds", type=float, default=float(1 << 20), help="how long; else until Ctrl-C")
     arguments = parser.parse_args()
     with Collection.load(compile_collection([called])) as loaded:
         link = attach_uprobe(loaded.programs["called"], arguments.file, arguments.function, pid=arguments.pid)
         loaded.attach("called", link)
         with suppress(KeyboardInterrupt):
             print(f"counting calls of {arguments.function}; Ctrl-C ends it")
-            time.sleep(arguments.seconds)
+            pause()
         found = sorted(TypedMap(calls, loaded.maps["calls"]).items(), key=lambda entry: -entry[1].number)
         for pid, entry in found:
             print(f"{entry.number:>10}  {entry.comm.split(bytes(1))[0].decode(errors='replace')}[{pid}]")

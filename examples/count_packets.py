@@ -1,13 +1,13 @@
 """Count what comes in at an interface, by protocol: packets and bytes, each CPU for itself.
 
-    python examples/count_packets.py eth0 --seconds 5
+    python examples/count_packets.py eth0
 
 No CPU waits for another: each has an entry of its own, and the sum is made when it is read. Needs root and Linux 5.9.
 """
 
 import argparse
-import time
 from contextlib import suppress
+from signal import pause
 from typing import Annotated
 
 import pybpfasm as bpf
@@ -88,13 +88,12 @@ def main() -> None:
     """Attach, wait, print the table."""
     parser = argparse.ArgumentParser(description="Count packets and bytes that come in, by protocol.")
     parser.add_argument("interface")
-    parser.add_argument("--seconds", type=float, default=float(1 << 20), help="how long; else until Ctrl-C")
     arguments = parser.parse_args()
     with Collection.load(compile_collection([count_packets])) as loaded:
         loaded.attach_all(interface=arguments.interface)
         with suppress(KeyboardInterrupt):
             print(f"counting at {arguments.interface}; Ctrl-C ends it")
-            time.sleep(arguments.seconds)
+            pause()
         print(f"{'protocol':<10}{'packets':>10}{'bytes':>14}")
         for protocol, by_cpu in PerCpuMap(counts, loaded.maps["counts"]).items():
             packets, octets = sum(each.packets for each in by_cpu), sum(each.octets for each in by_cpu)

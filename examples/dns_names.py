@@ -6,8 +6,8 @@ It sees questions that leave by IPv4 and UDP to port 53, each as its first name.
 """
 
 import argparse
-import time
 from contextlib import suppress
+from signal import pause
 from typing import Annotated
 
 import pybpfasm as bpf
@@ -95,14 +95,13 @@ def main() -> None:
     """Attach, wait, print the table."""
     parser = argparse.ArgumentParser(description="Count the names that this machine asks DNS servers for.")
     parser.add_argument("interface")
-    parser.add_argument("--seconds", type=float, default=float(1 << 20), help="how long; else until Ctrl-C")
     arguments = parser.parse_args()
     with Collection.load(compile_collection([question], target=running_target())) as loaded:
         link = attach_traffic(loaded.programs["question"], arguments.interface, Direction.EGRESS)
         loaded.attach("question", link)
         with suppress(KeyboardInterrupt):
             print(f"listening at {arguments.interface}; Ctrl-C ends it")
-            time.sleep(arguments.seconds)
+            pause()
         found = TypedMap(names, loaded.maps["names"]).items()
         for name, count in sorted(found, key=lambda entry: -entry[1].questions):
             print(f"{count.questions:>8}  {text_of(name)}")

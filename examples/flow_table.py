@@ -11,31 +11,15 @@ from ipaddress import IPv4Address
 from typing import Annotated
 
 import pybpfasm as bpf
-from pybpfasm import (
-    CLOCK_MONOTONIC,
-    HashMap,
-    Length,
-    RingBuf,
-    Struct,
-    Timer,
-    XdpMd,
-    be16,
-    be32,
-    htons,
-    ntohl,
-    ntohs,
-    timer_init,
-    timer_set_callback,
-    timer_start,
-    u8,
-    u64,
-)
+from pybpfasm import HashMap, Length, RingBuf, Struct, Timer, XdpMd, be16, be32, htons, ntohl, ntohs, u8, u64
 from pybpfasm.compiler import compile_collection
 from pybpfasm.kernel import Collection, RingBuffer, running_target
 from pybpfasm.scripts import run_script
 from pybpfasm.uapi import XdpAction
 
 IDLE_NS = 5_000_000_000  # another number is put in its place below, when the program is compiled
+
+MOST_SECONDS = 86400
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERNET_BYTES = 14
@@ -48,9 +32,7 @@ class Headers(Struct, packed=True):
     addresses: Annotated[bytes, Length(12)]
     type: be16
     version_and_words: u8
-    tos: u8
-    total_length: be16
-    between: Annotated[bytes, Length(5)]
+    before: Annotated[bytes, Length(8)]
     protocol: u8
     checksum: be16
     source: be32
@@ -78,7 +60,6 @@ class Seen(Struct):
     """What has come in of a flow."""
 
     packets: u64
-    octets: u64
     timer: Timer = Timer()
 
 
@@ -87,7 +68,6 @@ class Ended(Struct):
 
     flow: Flow
     packets: u64
-    octets: u64
 
 
 flows = HashMap[Flow, Seen](max_entries=16384)
@@ -97,7 +77,7 @@ ended = RingBuf(max_entries=1 << 16)
 @bpf.callback
 def expire(flow: Flow, seen: Seen) -> int:
     """Nothing has come for IDLE_NS: tell, and forget."""
-    ended.output(Ended(flow=flow, packets=seen.packets, octets=seen.octets))
+    ended.output(Ended(flow=flow, packets=seen.packets))
     flows.delete(flow)
     return 0
 
@@ -120,16 +100,22 @@ def watch(ctx: XdpMd) -> int:
     )
     seen = flows.lookup(flow)
     if seen is None:
-        flows.update(flow, Seen(packets=0, octets=0))
+        flows.update(flow, Seen(packets=0), bpf.BPF_NOEXIST)  # another CPU may be quicker
         seen = flows.lookup(flow)
         if seen is None:
             return XdpAction.PASS
-        timer_init(seen.timer, flows, CLOCK_MONOTONIC)
-        timer_set_callback(seen.timer, flows, expire)
-    seen.packets += 1
-    seen.octets += ntohs(headers.total_length)
-    timer_start(seen.timer, IDLE_NS)
+        bpf.timer_init(seen.timer, flows, bpf.CLOCK_MONOTONIC)
+        bpf.timer_set_callback(seen.timer, flows, expire)
+    bpf.atomic_add(seen.packets, 1)
+    bpf.timer_start(seen.timer, IDLE_NS)
     return XdpAction.PASS
+
+
+def text_of(flow: Flow) -> str:
+    """A flow as a line."""
+    source = f"{IPv4Address(ntohl(flow.source))}:{ntohs(flow.source_port)}"
+    destination = f"{IPv4Address(ntohl(flow.destination))}:{ntohs(flow.destination_port)}"
+    return f"{'TCP' if flow.protocol == TCP else 'UDP'} {source} > {destination}"
 
 
 def main() -> None:
@@ -138,17 +124,15 @@ def main() -> None:
     parser.add_argument("interface")
     parser.add_argument("--idle", type=float, default=5, metavar="SECONDS", help="without a packet: an end")
     arguments = parser.parse_args()
+    if not 0 < arguments.idle <= MOST_SECONDS:
+        parser.error(f"--idle is more than 0, and {MOST_SECONDS} at most")
     constants = {"IDLE_NS": int(arguments.idle * 1e9)}
     with Collection.load(compile_collection([watch], constants, target=running_target())) as loaded:
         loaded.attach_all(interface=arguments.interface)
         print(f"watching {arguments.interface}; Ctrl-C ends it")
         with RingBuffer(loaded.maps["ended"], Ended) as events:
             for event in events:
-                flow = event.flow
-                source = f"{IPv4Address(ntohl(flow.source))}:{ntohs(flow.source_port)}"
-                destination = f"{IPv4Address(ntohl(flow.destination))}:{ntohs(flow.destination_port)}"
-                name = "TCP" if flow.protocol == TCP else "UDP"
-                print(f"{name} {source} > {destination}  {event.packets} packets, {event.octets} bytes")
+                print(f"{text_of(event.flow)}  {event.packets} packets")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ IPv4 only. Needs root.
 """
 
 import argparse
-import time
 from contextlib import suppress
 from pathlib import Path
+from signal import pause
 
 import pybpfasm as bpf
 from pybpfasm import Array, SkMsg, SockHash, SockOps, Struct, atomic_add, be32, ntohl, u32, u64
@@ -90,13 +90,12 @@ def main() -> None:
     """Attach both, wait, print what was spliced."""
     parser = argparse.ArgumentParser(description="Let bytes between sockets of a cgroup skip TCP.")
     parser.add_argument("cgroup", type=Path, help="a directory of cgroup v2")
-    parser.add_argument("--seconds", type=float, default=float(1 << 20), help="how long; else until Ctrl-C")
     arguments = parser.parse_args()
     with Collection.load(compile_collection([splice, remember])) as loaded:
         loaded.attach_all(cgroup=arguments.cgroup, sockets=loaded.maps["sockets"])
         with suppress(KeyboardInterrupt):
             print(f"splicing in {arguments.cgroup}; Ctrl-C ends it")
-            time.sleep(arguments.seconds)
+            pause()
         total = TypedMap(spliced, loaded.maps["spliced"])[0]
         print(f"{total.messages} messages, {total.octets} bytes have skipped TCP")
 

@@ -68,12 +68,19 @@ def outbound(ctx: SkBuff) -> int:
     return replace_port(ctx, SOURCE_PORT_AT, htons(INSIDE), htons(OUTSIDE))
 
 
+def port_number(text: str) -> int:
+    """The number of a port; argparse tells what is wrong with others."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: they are 1 to 65535")
+    return int(text)
+
+
 def main() -> None:
     """Attach one program to each direction, and wait."""
     parser = argparse.ArgumentParser(description="Have a server be reached at a second TCP port.")
     parser.add_argument("interface")
-    parser.add_argument("outside", type=int, help="the port that is connected to")
-    parser.add_argument("inside", type=int, help="the port at which the server listens")
+    parser.add_argument("outside", type=port_number, help="the port that is connected to")
+    parser.add_argument("inside", type=port_number, help="the port at which the server listens")
     arguments = parser.parse_args()
     ports = {"OUTSIDE": arguments.outside, "INSIDE": arguments.inside}
     with Collection.load(compile_collection([inbound, outbound], ports)) as loaded:

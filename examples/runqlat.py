@@ -1,13 +1,13 @@
 """How long do threads wait for a CPU after they were woken? A histogram, each row twice as long as the one above.
 
-    python examples/runqlat.py --seconds 5
+    python examples/runqlat.py
 
 Needs root and Linux 5.5.
 """
 
 import argparse
-import time
 from contextlib import suppress
+from signal import pause
 
 import pybpfasm as bpf
 from pybpfasm import Array, HashMap, KernelStruct, Struct, atomic_add, i32, u32, u64
@@ -98,13 +98,12 @@ def print_histogram(waits: list[int]) -> None:
 def main() -> None:
     """Attach, wait, print the histogram."""
     parser = argparse.ArgumentParser(description="How long threads wait for a CPU, as a histogram.")
-    parser.add_argument("--seconds", type=float, default=float(1 << 20), help="how long; else until Ctrl-C")
-    arguments = parser.parse_args()
+    parser.parse_args()
     with Collection.load(compile_collection([wakeup, first_wakeup, switch])) as loaded:
         loaded.attach_all()
         with suppress(KeyboardInterrupt):
             print("measuring; Ctrl-C ends it")
-            time.sleep(arguments.seconds)
+            pause()
         view = TypedMap(rows, loaded.maps["rows"])
         print_histogram([view[index].waits for index in range(ROWS)])
 

@@ -94,6 +94,8 @@ def main() -> None:
     parser.add_argument("interface")
     parser.add_argument("--per-second", type=int, default=PER_SECOND, metavar="N", help="how many are let in")
     arguments = parser.parse_args()
+    if arguments.per_second < 1:
+        parser.error("--per-second is 1 at least")
     with Collection.load(compile_collection([guard], {"PER_SECOND": arguments.per_second})) as loaded:
         view = TypedMap.of(loaded.maps["sources"], IPv4Address, Source)
         loaded.attach_all(interface=arguments.interface)
