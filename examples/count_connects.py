@@ -5,16 +5,16 @@
 CGROUP is a cgroup v2 directory; the command runs in it. Needs root.
 """
 
-import ipaddress
-import os
+import argparse
 import subprocess
-import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pybpfasm as bpf
 from pybpfasm import HashMap, SockAddr, Struct, be16, be32, ntohl, ntohs, u64
-from pybpfasm.compiler import compile_program
-from pybpfasm.kernel import Map, Program, TypedMap, attach_cgroup
+from pybpfasm.compiler import compile_collection
+from pybpfasm.kernel import Collection, TypedMap
+from pybpfasm.scripts import run_script
 
 IPPROTO_TCP = 6
 
@@ -57,19 +57,16 @@ def run_in(cgroup: Path, command: list[str]) -> None:
 
 def main() -> None:
     """Attach, run, print."""
-    cgroup, separator, *command = sys.argv[1:]
-    if separator != "--" or not command:
-        raise SystemExit(__doc__)
-    spec = compile_program(count_connects)
-    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-    with Map.create(spec.maps["counts"]) as map_, Program.load(spec, {"counts": map_}) as program:
-        with attach_cgroup(program, directory):
-            run_in(Path(cgroup), command)
-        for destination, count in TypedMap(counts, map_).items():
-            address = ipaddress.IPv4Address(ntohl(destination.ip4))
-            print(f"{address}:{ntohs(destination.port)}  {count.connects}")
-    os.close(directory)
+    parser = argparse.ArgumentParser(description="Count the TCP connections that a command makes.")
+    parser.add_argument("cgroup", type=Path, help="a directory of cgroup v2")
+    parser.add_argument("command", nargs="+", help="behind --")
+    arguments = parser.parse_args()
+    with Collection.load(compile_collection([count_connects])) as loaded:
+        loaded.attach_all(cgroup=arguments.cgroup)
+        run_in(arguments.cgroup, arguments.command)
+        for destination, count in TypedMap(counts, loaded.maps["counts"]).items():
+            print(f"{IPv4Address(ntohl(destination.ip4))}:{ntohs(destination.port)}  {count.connects}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

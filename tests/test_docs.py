@@ -72,13 +72,3 @@ with Map.create(spec.maps["stats"]) as stats_map, Program.load(spec, {"stats": s
     script.write_text(python_blocks(ROOT / "README.md") + load)
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("count_https\n", "")
-
-
-def test_the_example_counts_connections(cgroup: Path) -> None:
-    """examples/count_connects.py counts what a process in its cgroup does."""
-    script = ROOT / "examples" / "count_connects.py"
-    client = "import socket; [socket.socket().connect_ex(('127.0.0.1', 9)) for _ in range(5)]"
-    command = [sys.executable, str(script), str(cgroup), "--", sys.executable, "-c", client]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.stderr == ""
-    assert result.stdout == "127.0.0.1:9  5\n"

@@ -6,8 +6,6 @@ probe load attach prog map link            the running kernel
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,7 +13,7 @@ from pybpfasm.cli import asm, attach, btf, cfg, check, dis, elf, explain, link, 
 from pybpfasm.cli import compile as compile_
 from pybpfasm.cli import map as map_
 from pybpfasm.cli.errors import UsageError
-from pybpfasm.errors import BpfError
+from pybpfasm.scripts import complain, exit_status
 
 _COMMANDS = (compile_, check, explain, asm, dis, run, cfg, elf, btf, probe, load, attach, prog, map_, link)
 
@@ -36,30 +34,16 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status. A failure is one line on standard error, for text with the line it is in."""
+    return exit_status("pybpfasm", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parsed = _parser().parse_args(arguments)
     try:
-        parsed = _parser().parse_args(arguments)
         status: int = parsed.run(parsed)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a reader that has gone can be told from a failure
     except UsageError as error:
-        _complain(f"{error}: see python -m pybpfasm {parsed.command} --help")
+        complain("pybpfasm", f"{error}: see python -m pybpfasm {parsed.command} --help")
         return 2
-    except BrokenPipeError:
-        _forget_output()
-        return 141
-    except KeyboardInterrupt:
-        return 130
-    except BpfError as error:
-        _complain(str(error))
-        return 1
-    except MemoryError:
-        _complain("there is not enough memory for this input")
-        return 1
-    except OSError as error:
-        # What the machine refuses at a place where nobody expected it: a full disk, an input/output error.
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
-        _forget_output()
-        return 1
     return status
 
 
@@ -84,18 +68,3 @@ def _parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
-
-
-def _complain(message: str) -> None:
-    """Say it on standard error, without what a terminal would obey."""
-    visible = "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in message)
-    print(f"pybpfasm: {visible}", file=sys.stderr)
-
-
-def _forget_output() -> None:
-    """What is still in the buffer goes nowhere, or the interpreter would complain when it ends."""
-    if sys.stdout is None:
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -34,10 +34,11 @@ def programs(path: Path) -> list[Program[Any]]:
 def _run(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # By a name that no module has that is imported. There it stays: what its annotations name is looked up by it later.
+    spec = importlib.util.spec_from_file_location(str(path.absolute()), path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: this is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         spec.loader.exec_module(module)

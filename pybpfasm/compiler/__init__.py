@@ -4,6 +4,7 @@ source → syntax tree → (frontend) operations → (passes) fewer operations �
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.backend import Code, generate
@@ -31,6 +32,8 @@ __all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compi
 
 STACK_BYTES = 512
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 
 def compile_program(
     program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None, **constants: Any
@@ -53,8 +56,8 @@ def compile_program(
 
 def compile_collection(
     programs: Iterable[Program[Any]],
-    constants: Mapping[str, Any],
-    max_entries: Mapping[str, int],
+    constants: Mapping[str, Any] = _NOTHING,
+    max_entries: Mapping[str, int] = _NOTHING,
     *,
     target: AnyTarget | None = None,
     kernel_types: "Btf | None" = None,

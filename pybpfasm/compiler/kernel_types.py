@@ -1,6 +1,6 @@
 """The kernel's types, as a program's declarations refer to them. They are read when the first of them is asked for.
 
-struct       task_struct                     STRUCT, UNION
+struct       task_struct, kuid_t             STRUCT, UNION, also without a name behind a TYPEDEF
 function     tcp_connect, nf_nat:nf_nat_fn   FUNC
 tracepoint   sched_switch                    TYPEDEF btf_trace_sched_switch
 LSM hook     file_open                       FUNC bpf_lsm_file_open
@@ -70,10 +70,19 @@ class KernelTypes:
         return self._given
 
     def struct(self, name: str) -> int:
-        """The id of a struct or a union."""
+        """The id of a struct or a union, or of one without a name of its own, by its typedef."""
         if name not in self._structs:
-            self._structs[name] = self.btf.find(name, Kind.STRUCT, Kind.UNION)
+            self._structs[name] = self._find(name)
         return self._structs[name]
+
+    def _find(self, name: str) -> int:
+        try:
+            return self.btf.find(name, Kind.STRUCT, Kind.UNION)
+        except NotFoundError:
+            found = strip(self.btf, self.btf.find(name, Kind.TYPEDEF))
+            if self.btf.kind(found) in (Kind.STRUCT, Kind.UNION):
+                return found
+            raise
 
     def member(self, struct: str, name: str) -> Member:
         """A field of a struct."""

@@ -23,6 +23,7 @@ PACKAGES = (
     "pybpfasm.kernel.links",
     "pybpfasm.kernel.maps",
     "pybpfasm.records",
+    "pybpfasm.scripts",
     "pybpfasm.sim",
     "pybpfasm.spec",
     "pybpfasm.testing",

@@ -36,6 +36,12 @@ DECLARATIONS = """
 class pt_regs(KernelStruct):
     ip: u64
 
+class atomic_t(KernelStruct):
+    counter: i32
+
+class refcount_struct(KernelStruct):
+    refs: atomic_t
+
 class cred(KernelStruct):
     usage: u32
 
@@ -48,6 +54,7 @@ class task_struct(KernelStruct):
     stack: u64
     in_iowait: u32
     group_leader: "Leader"
+    usage: refcount_struct
 
 class Leader(KernelStruct, name="task_struct"):
     pid: int
@@ -90,6 +97,9 @@ class Texts(Struct):
     other: Annotated[bytes, Length(16)]
 
 class no_such_struct(KernelStruct):
+    x: u32
+
+class pid_t(KernelStruct):
     x: u32
 
 class Executed(TracepointEvent):
@@ -162,6 +172,7 @@ RAW: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (ME + "p = t.real_parent\no.pid = p.tgid", lambda: {"pid": os.getppid()}),
     (ME + "p = t.parent\nif p is None:\n    return 0\no.pid = p.tgid", lambda: {"pid": os.getppid()}),
     (ME + "o.text = t.comm\no.b = t.comm[0]", lambda: {"text": comm(), "b": comm()[0]}),
+    (ME + "o.b = 1 if 0 < t.usage.refs.counter < 1000 else 2", lambda: {"b": 1}),
     (ME + "o.pid = t.group_leader.tgid\no.a = t.group_leader.pid", lambda: {"pid": os.getpid(), "a": os.getpid()}),
     (ME + "w = Texts(one=b'', other=b'')\nw.one = o.text = w.other = t.comm\no.b = 1 if w.one == w.other else 2", lambda: {"text": comm(), "b": 1}),
     (ME + "o.a = t.in_iowait", lambda: {"a": 0}),
@@ -458,6 +469,7 @@ KP, TP, RAW_TP, BTF = (
 # Decorator | parameters | statements | the line and the piece of it that the error points at | the beginning of the reason.
 RULES = [
     (KP, "t: task_struct", "return t.nothing", "return t.nothing | nothing", "task_struct has no field `nothing`"),
+    (KP, "t: pid_t", "return t.x", "return t.x | t", "this kernel has no struct pid_t: name it as the kernel does"),
     (KP, "t: no_such_struct", "return t.x", "return t.x | t", "this kernel has no struct no_such_struct: name it as the kernel does"),
     (KP, "t: cred", "return t.usage2", "return t.usage2 | usage2", "cred has no field `usage2`"),
     (KP, "t: dentry", "return t.d_inode.usage", "return t.d_inode.usage | t.d_inode", "dentry.d_inode is declared cred, the kernel has `struct inode *`: that is no struct cred"),

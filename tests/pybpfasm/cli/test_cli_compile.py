@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cli_outcome import Command
 
 from pybpfasm.interop import read_elf
+from pybpfasm.kernel import features
 from pybpfasm.kernel.collection import Collection
 
 SOURCE = '''\
@@ -217,3 +219,28 @@ def test_the_page_in_a_browser(cli: Command, file: Path, tmp_path: Path) -> None
     assert measured["lit"]
     assert all(measured["lit"])
     assert measured["states"]
+
+
+SELF_REFERRING = """\
+import pybpfasm as bpf
+from pybpfasm import KernelStruct, get_current_task, i32
+
+
+class Task(KernelStruct, name="task_struct"):
+    tgid: i32
+    real_parent: "Task"
+
+
+@bpf.raw_tp("sys_enter")
+def parent() -> int:
+    return get_current_task(Task).real_parent.tgid
+"""
+
+
+@pytest.mark.needs(features.KERNEL_BTF)
+def test_a_struct_that_names_itself(cli: Command, tmp_path: Path) -> None:
+    """Annotations that are texts are found in the file, also if the file is called as a module is that is imported."""
+    path = tmp_path / "struct.py"
+    path.write_text(SELF_REFERRING)
+    assert cli("check", path).status == 0
+    assert sys.modules["struct"].__file__ != str(path)
