@@ -118,7 +118,8 @@ def _collect(cls: type[Any]) -> dict[str, Field]:
     for base in reversed(cls.__mro__[1:]):
         found.update({each.name: each for each in base.__dict__.get("__attrs_attrs__", ())})
     for name, annotation in cls.__dict__.get("__annotations__", {}).items():  # noqa: RUF063 - inspect is slow to import
-        if "ClassVar" in str(annotation):
+        # Not str() of what is no text: it is slow for types in brackets.
+        if "ClassVar" in (annotation if isinstance(annotation, str) else str(getattr(annotation, "__origin__", ""))):
             continue
         default = cls.__dict__.get(name, NOTHING)
         each = default if isinstance(default, Field) else Field(default, None, True, True, True)
@@ -175,6 +176,8 @@ def _add_equality(cls: Any, names: list[str], is_frozen: bool) -> None:
     get: Callable[[Any], Any] = operator.attrgetter(*names) if names else lambda _: ()
 
     def equal(self: Any, other: object) -> Any:
+        if other is self:
+            return True
         return get(self) == get(other) if other.__class__ is self.__class__ else NotImplemented
 
     def hash_(self: Any) -> int:

@@ -106,19 +106,29 @@ class Unit:
 
 def reverse_postorder(entry: Block) -> list[Block]:
     """The blocks that can be reached; each after all that lead to it, but by the edges that close a loop."""
+    # Written for speed: every pass begins with it. A block is on the list twice: to be entered, and to be finished.
     finished: list[Block] = []
     seen: set[Block] = set()
-    pending: list[tuple[Block, bool]] = [(entry, False)]
+    pending: list[Block | None] = [entry]
+    entered: list[Block] = []
     while pending:
-        block, done = pending.pop()
-        if done:
-            finished.append(block)
+        block = pending.pop()
+        if block is None:
+            finished.append(entered.pop())
         elif block not in seen:
             seen.add(block)
-            pending.append((block, True))
-            for following in block.successors():
-                if following not in seen:
-                    pending.append((following, False))
+            entered.append(block)
+            pending.append(None)
+            end: Any = block.operations[-1]
+            kind = type(end)
+            if kind is Goto:
+                pending.append(end.block)
+            elif kind is Branch:
+                pending.append(end.yes)
+                pending.append(end.no)
+            elif kind is MayGoto:
+                pending.append(end.again)
+                pending.append(end.end)
     finished.reverse()
     return finished
 

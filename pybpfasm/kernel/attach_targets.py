@@ -26,8 +26,6 @@ from pybpfasm.uapi import AttachType, ProgramType
 if TYPE_CHECKING:
     from pybpfasm.kernel.programs import Program
 
-_BY_BTF = (ProgramType.TRACING, ProgramType.LSM, ProgramType.STRUCT_OPS, ProgramType.EXT)
-
 _PREFIXES = {
     AttachType.TRACE_RAW_TP: ("btf_trace_", Kind.TYPEDEF, "tracepoint"),
     AttachType.TRACE_ITER: ("bpf_iter_", Kind.FUNC, "iterator"),
@@ -53,14 +51,12 @@ class AttachTarget:
     attach_type: int
 
 
-def attach_target(spec: ProgramSpec, target: "Program | None", held: ExitStack) -> AttachTarget | None:
-    """What a program of a kind that is attached by BTF is verified for; None for other kinds.
+def attach_target(spec: ProgramSpec, target: "Program | None", held: ExitStack) -> AttachTarget:
+    """What a program of a kind that is attached by BTF is verified for.
 
     `held` keeps open what the target's descriptor needs. Raises `KernelError` (ENOENT) for a name that is not there,
     `BpfError` where none is given, or the kernel has no types.
     """
-    if spec.type not in _BY_BTF:
-        return None
     if spec.attach_to is None:
         raise BpfError(f"program {spec.name} needs attach_to: {_EXAMPLES[spec.type]}")
     try:

@@ -8,7 +8,6 @@ import errno
 import os
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 from pybpfasm.btf import Btf, BtfError, Kind, NotFoundError, kernel_btf
 from pybpfasm.errors import KernelError
@@ -18,7 +17,7 @@ from pybpfasm.kernel.info import types_data, types_info
 from pybpfasm.records import frozen
 from pybpfasm.uapi import Command
 
-_MODULES = Path("/sys/kernel/btf")
+_MODULES = "/sys/kernel/btf"
 
 
 @frozen
@@ -103,7 +102,7 @@ def _module_types(module: str) -> Btf:
     if "/" in module or module in (".", ".."):
         raise BtfError(f"{module!r} is no name of a module")
     try:
-        return Btf.parse((_MODULES / module).read_bytes(), vmlinux())
+        return Btf.parse(_contents(f"{_MODULES}/{module}"), vmlinux())
     except OSError:
         raise NotFoundError(f"the kernel shows no types of a module {module}: it is not loaded") from None
 
@@ -128,3 +127,8 @@ _WORDS = {Kind.FUNC: "function", Kind.TYPEDEF: "typedef", Kind.STRUCT: "struct",
 
 def _words(kinds: tuple[Kind, ...]) -> str:
     return " or ".join(_WORDS.get(kind, kind.name) for kind in kinds) or "type"
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

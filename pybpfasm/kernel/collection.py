@@ -7,24 +7,26 @@ A collection's objects may be used from several threads, as each by itself. Afte
 links end when both have closed theirs.
 """
 
+from __future__ import annotations
+
 import errno
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pybpfasm import btf
 from pybpfasm.errors import BpfError, KernelError
-from pybpfasm.kernel.attaching import Targets, is_attached, way_to_attach
-from pybpfasm.kernel.constants import with_constants
-from pybpfasm.kernel.links.base import Attachment
 from pybpfasm.kernel.maps import Map, ShapeError
-from pybpfasm.kernel.maps.describe import differences
 from pybpfasm.kernel.programs import Program
 from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec
 from pybpfasm.uapi import MapType, ProgramType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pybpfasm.kernel.links.base import Attachment
 
 _OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 _KEY_BYTES = 4
@@ -80,7 +82,7 @@ class Collection:
             # What is closed at the collection's end, apart from what is undone only now.
             owned = ExitStack()
             undo.callback(owned.close)
-            makers = _Maps(with_constants(spec, constants or {}), replace or {}, pins, undo, owned)
+            makers = _Maps(_with_constants(spec, constants or {}), replace or {}, pins, undo, owned)
             maps = makers.make()
             loaded: dict[str, Program] = {}
             for name, program in chosen.items():
@@ -98,6 +100,8 @@ class Collection:
         """
         program = self._program(name)
         if attachment is None:
+            from pybpfasm.kernel.attaching import Targets, way_to_attach
+
             attachment = way_to_attach(program.spec, Targets(**targets))(program)
         self._owned.enter_context(attachment)
         self._links[name] = attachment
@@ -120,6 +124,8 @@ class Collection:
         Raises `BpfError` for a program whose place cannot be told, before anything is attached; and what the functions
         of `pybpfasm.kernel.links` raise. Then what was attached here is detached again.
         """
+        from pybpfasm.kernel.attaching import Targets, is_attached, way_to_attach
+
         targets = Targets(cgroup, interface, netns, sockets)
         called = _called_programs(self.spec)
         ways = {
@@ -194,6 +200,8 @@ class _Maps:
 
     def _map(self, name: str, spec: MapSpec) -> Map:
         if name in self._given:
+            from pybpfasm.kernel.maps.describe import differences
+
             found = differences(self._given[name].fd, spec)
             if found:
                 raise ShapeError(f"the map given for {name} is another than wanted: {', '.join(found)}")
@@ -311,3 +319,11 @@ def _register(table: MapSpec, programs: Mapping[str, Program]) -> Attachment:
 def _value(table: MapSpec, name: str, data: bytes) -> int | bytes:
     member = next(each for each in _struct(table).members if each.name == name)
     return data if isinstance(member.type, btf.Array) else int.from_bytes(data, "little")
+
+
+def _with_constants(spec: CollectionSpec, constants: Mapping[str, Any]) -> dict[str, MapSpec]:
+    if not constants:
+        return dict(spec.maps)
+    from pybpfasm.kernel.constants import with_constants
+
+    return with_constants(spec, constants)

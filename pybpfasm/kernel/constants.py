@@ -32,8 +32,6 @@ def with_constants(spec: CollectionSpec, constants: Mapping[str, Any]) -> dict[s
     is no constant of the collection, `LayoutError` for a value that does not fit.
     """
     maps = dict(spec.maps)
-    if not constants:
-        return maps
     known = dict(_variables(spec))
     for name, value in constants.items():
         if name not in known:

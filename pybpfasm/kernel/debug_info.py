@@ -10,7 +10,7 @@ log quotes source lines, callbacks (bpf_loop) are possible, and bpftool and stac
 
 import errno
 import struct
-from pathlib import PurePath
+from collections.abc import Iterable
 
 from pybpfasm import btf
 from pybpfasm.btf.header import encode_header, parse_header
@@ -19,7 +19,6 @@ from pybpfasm.isa import CallKind, WideKind
 from pybpfasm.isa.opcodes import CALL, LD_IMM64
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
-from pybpfasm.kernel.older_types import older_forms
 from pybpfasm.records import evolve, frozen
 from pybpfasm.spec import FunctionInfo, ProgramSpec, SourceLine
 from pybpfasm.uapi import Command
@@ -66,7 +65,11 @@ def load_debug_info(spec: ProgramSpec) -> tuple[Descriptor, DebugInfo]:
     """
     what = f"the source lines of program {spec.name} (BTF)"
     try:
-        forms = [None] if spec.types is None else older_forms(spec.types)
+        forms: Iterable[bytes | None] = [None]
+        if spec.types is not None:
+            from pybpfasm.kernel.older_types import older_forms  # programs of ours bring no types along
+
+            forms = older_forms(spec.types)
         for types in forms:
             debug = DebugInfo.of(evolve(spec, types=types))
             try:
@@ -166,6 +169,6 @@ class _Strings:
 
 
 def _line_record(line: SourceLine, strings: _Strings) -> bytes:
-    file, text = strings.offset(PurePath(line.file).name), strings.offset(line.text)
+    file, text = strings.offset(line.file.rpartition("/")[2]), strings.offset(line.text)
     number, column = min(line.line, _MAX_LINE), min(line.column, _MAX_COLUMN)
     return struct.pack("<IIII", line.slot, file, text, number << 10 | column)

@@ -3,22 +3,8 @@
 from typing import Any
 
 from pybpfasm.kernel import sys
-from pybpfasm.kernel.link_info import LinkInfo, link_info
 from pybpfasm.records import frozen
 from pybpfasm.uapi import Command
-
-__all__ = [
-    "LinkInfo",
-    "MapInfo",
-    "ProgramInfo",
-    "TypesInfo",
-    "link_info",
-    "map_info",
-    "program_info",
-    "translated_program",
-    "types_data",
-    "types_info",
-]
 
 
 @frozen

@@ -9,7 +9,8 @@ from pathlib import Path
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
-from pybpfasm.kernel.info import link_info, map_info, program_info
+from pybpfasm.kernel.info import map_info, program_info
+from pybpfasm.kernel.link_info import link_info
 from pybpfasm.kernel.pins import object_behind, open_pin
 from pybpfasm.records import frozen
 from pybpfasm.uapi import Command

@@ -14,8 +14,6 @@ from typing import Any
 
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel import sys
-from pybpfasm.kernel.permissions import program_denial
-from pybpfasm.kernel.verifier import rejection
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import Command
 
@@ -92,9 +90,13 @@ def _next_size(size: int, true_size: int) -> int:
 
 def _failure(spec: ProgramSpec, error: KernelError, log: str, attempted: str) -> Exception:
     if log.strip():
+        from pybpfasm.kernel.verifier import rejection  # what no program that is taken needs
+
         return rejection(spec, log, str(error))
     number = error.errno or 0
     if number == errno.EPERM:
+        from pybpfasm.kernel.permissions import program_denial
+
         return KernelError(number, f"cannot {attempted}: {program_denial(spec.type)} (EPERM)")
     if number == errno.EINVAL:
         kind = f"programs of type {spec.type.name.lower()}"

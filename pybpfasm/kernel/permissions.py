@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from pathlib import Path
 
 from pybpfasm.uapi import Command, ProgramType
 
@@ -62,10 +61,10 @@ _TRACING = {
 }
 _NEITHER = {ProgramType.SOCKET_FILTER, ProgramType.SYSCALL}
 
-_STATUS = Path("/proc/self/status")
-_UNPRIVILEGED = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
-_UID_MAP = Path("/proc/self/uid_map")
-_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_STATUS = "/proc/self/status"
+_UNPRIVILEGED = "/proc/sys/kernel/unprivileged_bpf_disabled"
+_UID_MAP = "/proc/self/uid_map"
+_LOCKDOWN = "/sys/kernel/security/lockdown"
 
 
 def command_denial(command: Command) -> str:
@@ -139,7 +138,7 @@ def _field(status: str, name: str) -> str:
     return found[1] if found else ""
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     """The text; empty where it is not to be had, since an error about an error helps nobody."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -5,28 +5,32 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from struct import pack
 from sys import byteorder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.isa import Instruction, WideKind, decode, encode
 from pybpfasm.isa.opcodes import LD_IMM64
 from pybpfasm.kernel import sys
-from pybpfasm.kernel.attach_targets import attach_target
 from pybpfasm.kernel.debug_info import FUNCTION_RECORD_BYTES, LINE_RECORD_BYTES, DebugInfo, load_debug_info
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.info import ProgramInfo, program_info, translated_program
 from pybpfasm.kernel.ksyms import KernelSymbols
 from pybpfasm.kernel.loading import load_program
 from pybpfasm.kernel.maps import Map, object_name
-from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
-from pybpfasm.kernel.runs import Run, run
 from pybpfasm.records import frozen
 from pybpfasm.spec import ProgramSpec
 from pybpfasm.uapi import AttachType, Command, ProgramRunFlag, ProgramType
 
+if TYPE_CHECKING:
+    from pybpfasm.kernel.pins import StrPath
+    from pybpfasm.kernel.runs import Run
+
 __all__ = ["DebugInfo", "Program", "ProgramStats"]
 
 _NO_MAPS: Mapping[str, Map] = {}
+
+
+_ATTACHED_BY_BTF = (ProgramType.TRACING, ProgramType.LSM, ProgramType.STRUCT_OPS, ProgramType.EXT)
 
 
 @frozen
@@ -74,11 +78,13 @@ class Program(Descriptor):
             return cls(fd, spec, log)
 
     @classmethod
-    def open(cls, path: StrPath, spec: ProgramSpec | None = None) -> "Program":
+    def open(cls, path: "StrPath", spec: ProgramSpec | None = None) -> "Program":
         """The program pinned at `path`; without a spec of the caller's, its own has the name and type only.
 
         Raises `KernelError`: ENOENT if nothing is pinned there, EINVAL if something else is than a program.
         """
+        from pybpfasm.kernel.pins import open_pin
+
         return cls._of(open_pin(path), f"{path} as a program", spec)
 
     @classmethod
@@ -101,6 +107,8 @@ class Program(Descriptor):
     @classmethod
     def _of(cls, fd: int, what: str, spec: ProgramSpec | None) -> "Program":
         """The program behind a descriptor, which it owns from now on."""
+        from pybpfasm.kernel.pins import check_kind
+
         with Descriptor(fd) as owner:
             check_kind(fd, "program", what)
             if spec is None:
@@ -129,8 +137,10 @@ class Program(Descriptor):
         flags: ProgramRunFlag = ProgramRunFlag(0),  # noqa: B008 - an immutable number
         cpu: int = 0,
         batch_size: int = 0,
-    ) -> Run:
+    ) -> "Run":
         """Run it on a packet and a context, attached to nothing: see `pybpfasm.kernel.runs`, also for the errors."""
+        from pybpfasm.kernel.runs import run
+
         return run(self.fd, self.spec, data, context, repeat=repeat, flags=flags, cpu=cpu, batch_size=batch_size)
 
     def xlated(self) -> tuple[Instruction, ...]:
@@ -149,8 +159,10 @@ class Program(Descriptor):
                 data[start + 12 : start + 16] = bytes(4)
         return tuple(decode(bytes(data), byteorder))
 
-    def pin(self, path: StrPath) -> None:
+    def pin(self, path: "StrPath") -> None:
         """Keep the program alive under a name."""
+        from pybpfasm.kernel.pins import pin
+
         pin(self.fd, path)
 
     def bind_map(self, map_: Map) -> None:
@@ -184,10 +196,13 @@ def _attributes(spec: ProgramSpec, maps: Mapping[str, Map], target: Program | No
 
 
 def _add_target(spec: ProgramSpec, target: Program | None, attributes: Any, held: ExitStack) -> None:
+    if spec.type not in _ATTACHED_BY_BTF:
+        return
+    from pybpfasm.kernel.attach_targets import attach_target  # it reads the kernel's types
+
     found = attach_target(spec, target, held)
-    if found is not None:
-        attributes.attach_btf_id, attributes.attach_prog_or_btf_fd = found.btf_id, found.fd
-        attributes.expected_attach_type = found.attach_type
+    attributes.attach_btf_id, attributes.attach_prog_or_btf_fd = found.btf_id, found.fd
+    attributes.expected_attach_type = found.attach_type
 
 
 def _add_debug_info(spec: ProgramSpec, attributes: Any, held: ExitStack) -> None:

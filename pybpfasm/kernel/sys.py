@@ -7,17 +7,14 @@ Each function raises `KernelError` with the kernel's errno and a line that says 
 import errno
 import functools
 import os
-import platform
 import re
 import resource
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import _abi
-from pybpfasm.kernel.permissions import Capability, command_denial, denial, has
 from pybpfasm.uapi import Command
 
 CLONE_NEWNET = 0x40000000
@@ -27,6 +24,8 @@ ffi: Any = _abi.ffi
 libc: Any = ffi.dlopen(None)
 
 NULL: Any = ffi.NULL
+
+_MACHINE = os.uname().machine
 
 # __NR_bpf from arch/*/entry/syscalls and include/uapi/asm-generic/unistd.h.
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -39,7 +38,6 @@ _COUNTED_AS_LOCKED = (Command.MAP_CREATE, Command.PROG_LOAD, Command.BTF_LOAD)
 
 # As often as libbpf tries a load that signals interrupt; then once more without those of timers.
 _ATTEMPTS = 5
-_TIMERS = {signal.SIGALRM, signal.SIGPROF, signal.SIGVTALRM}
 
 _CAPABILITIES = "it needs root, or CAP_BPF and CAP_NET_ADMIN"
 
@@ -114,9 +112,8 @@ def bpf(command: Command, attributes: Any, attempted: str) -> int:
     for RLIMIT_MEMLOCK, with the limit lifted. `attempted` completes "cannot …" in the error. Raises `KernelError`: an
     EPERM says which capability is missing, or what else is the likely cause.
     """
-    machine = platform.machine()
-    if machine not in _BPF_SYSCALL:
-        raise BpfError(f"cannot {attempted}: machine type {machine} is not supported (x86_64 and aarch64 are)")
+    if _MACHINE not in _BPF_SYSCALL:
+        raise BpfError(f"cannot {attempted}: machine type {_MACHINE} is not supported (x86_64 and aarch64 are)")
     call = prepared(command, attributes)
     for _ in range(_ATTEMPTS):
         result = call()
@@ -136,6 +133,8 @@ def bpf(command: Command, attributes: Any, attempted: str) -> int:
 
 
 def _why_forbidden(command: Command) -> str:
+    from pybpfasm.kernel.permissions import Capability, command_denial, has
+
     limited = command in _COUNTED_AS_LOCKED and _is_memlock_counted() and _memlock_is_limited()
     if limited and has(Capability.BPF):
         return "the limit of locked memory is reached: raise it (ulimit -l), for which CAP_SYS_RESOURCE is missing here"
@@ -145,7 +144,10 @@ def _why_forbidden(command: Command) -> str:
 @contextmanager
 def _timers_held_back() -> Iterator[None]:
     """The signals of timers (a profiler's, say) reach this thread later."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TIMERS)
+    import signal
+
+    timers = {signal.SIGALRM, signal.SIGPROF, signal.SIGVTALRM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, timers)
     try:
         yield
     finally:
@@ -161,10 +163,9 @@ def prepared(command: Command, attributes: Any) -> Callable[[], int]:
 
     A call returns what the kernel returned and raises nothing: -1 is failure, and `last_errno` has the reason.
     """
-    machine = platform.machine()
-    if machine not in _BPF_SYSCALL:
-        raise BpfError(f"machine type {machine} is not supported (x86_64 and aarch64 are)")
-    return functools.partial(_plain_syscall, _BPF_SYSCALL[machine], int(command), attributes, size_of(attributes))
+    if _MACHINE not in _BPF_SYSCALL:
+        raise BpfError(f"machine type {_MACHINE} is not supported (x86_64 and aarch64 are)")
+    return functools.partial(_plain_syscall, _BPF_SYSCALL[_MACHINE], int(command), attributes, size_of(attributes))
 
 
 def last_errno() -> int:
@@ -211,7 +212,7 @@ def memory_barrier() -> None:
 
     See docs/events.md for why this command, and what it promises. Raises `KernelError`.
     """
-    number = _MEMBARRIER_SYSCALL[platform.machine()]
+    number = _MEMBARRIER_SYSCALL[_MACHINE]
     if _plain_syscall(number, _MEMBARRIER_CMD_GLOBAL_EXPEDITED, NULL, 0) != 0:
         raise failure(ffi.errno, "order memory accesses by membarrier(2), which shared rings need on this machine")
 
@@ -228,12 +229,11 @@ def perf_event_open(attributes: Any, pid: int, cpu: int, attempted: str) -> int:
 
     `pid` -1 means every process (then `cpu` is one), 0 the calling one; `cpu` -1 every CPU.
     """
-    machine = platform.machine()
-    if machine not in _PERF_EVENT_OPEN_SYSCALL:
-        raise BpfError(f"cannot {attempted}: machine type {machine} is not supported (x86_64 and aarch64 are)")
+    if _MACHINE not in _PERF_EVENT_OPEN_SYSCALL:
+        raise BpfError(f"cannot {attempted}: machine type {_MACHINE} is not supported (x86_64 and aarch64 are)")
     attributes.size = size_of(attributes)
     result = libc.syscall(
-        ffi.cast("long", _PERF_EVENT_OPEN_SYSCALL[machine]),
+        ffi.cast("long", _PERF_EVENT_OPEN_SYSCALL[_MACHINE]),
         attributes,
         ffi.cast("long", pid),
         ffi.cast("long", cpu),
@@ -242,6 +242,8 @@ def perf_event_open(attributes: Any, pid: int, cpu: int, attempted: str) -> int:
     )
     if result < 0:
         number = int(ffi.errno)
+        from pybpfasm.kernel.permissions import Capability, denial
+
         forbidden = number in (errno.EPERM, errno.EACCES)
         raise failure(number, attempted, denial(Capability.PERFMON) if forbidden else None)
     return int(result)

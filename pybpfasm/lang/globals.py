@@ -3,7 +3,6 @@
 They lie in maps of one entry: `.data`, `.bss` (what is zero at first) and `.rodata` (what programs cannot change).
 """
 
-import copy
 from typing import Any, Generic, TypeVar, get_args
 
 from pybpfasm.lang.types import LayoutError, pack, unpack, value_type
@@ -16,7 +15,9 @@ class _Variable(Generic[T]):
 
     def __init__(self, initial: T | None) -> None:
         self._initial = initial
-        self._value: T | None = copy.copy(initial)
+        from copy import copy  # by programs with variables only
+
+        self._value: T | None = copy(initial)
 
     @property
     def annotation(self) -> Any:

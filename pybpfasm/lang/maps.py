@@ -5,6 +5,7 @@ side of a map comes from `pybpfasm.kernel`. A map takes the name by which progra
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args
 
 from pybpfasm.errors import BpfError
@@ -103,6 +104,7 @@ class MapDeclaration(Generic[K, W]):
         return get_args(declared)
 
 
+@lru_cache
 def _described(annotation: Any) -> Any:
     """A key's or a value's type for the kernel; None is nothing, 0 bytes."""
     return Untyped(0) if annotation is None else btf_type(value_type(annotation))

@@ -1,7 +1,6 @@
 """Calls: of helpers, methods of maps, conversions, struct constructors, and inline functions."""
 
 import ast
-import ipaddress
 import typing
 from collections.abc import Callable
 from types import FunctionType
@@ -315,7 +314,7 @@ class Calls:
     def _address_constant(self, node: ast.Call) -> Value:
         argument = self.bind(node, lang.ip4)["address"]
         text = self._lowering.expressions.constant(argument)
-        if not isinstance(text, str | ipaddress.IPv4Address):
+        if not isinstance(text, str) and not hasattr(text, "packed"):
             self._lowering.fail(argument, "an address is wanted, such as '10.0.0.1'")
         try:
             return Constant(lang.ip4(text))

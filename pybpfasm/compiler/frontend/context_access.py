@@ -50,6 +50,7 @@ def _fields(hook: str) -> dict[str, str]:
     return dict(each.split() for each in fields.split(","))
 
 
+@lru_cache
 def _nearest(target: str) -> int:
     """Which of the kernels stands for a target: the newest that is not newer."""
     wanted = _version(target)

@@ -1,6 +1,7 @@
 """Fields and structs in memory: reading, writing, copying, building them on the stack."""
 
 import ast
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 from pybpfasm.compiler.frontend.access import on_stack, widest
@@ -117,7 +118,8 @@ class Memory:
         refused = self._refused(pointer, node.attr, field, write=write)
         if refused is not None:
             self._lowering.fail(node, f"{context.__name__}.{node.attr} {refused}")
-        return field, get_type_hints(context, include_extras=True)[node.attr]
+        hashable: Any = context
+        return field, _declared(hashable)[node.attr]
 
     def _refused(self, pointer: Pointer, name: str, field: ContextField, *, write: bool) -> str | None:
         """Why a field cannot be read, or assigned, in words to follow its name."""
@@ -510,6 +512,12 @@ def inside(whole: Place, field: Field) -> Place:
     """A field's place within a struct's."""
     bits = None if field.bits is None else BitField(field.bits, field.shift, field.unit)
     return Place(whole.base, whole.offset + field.offset, field.type, whole.alignment, bits)
+
+
+@lru_cache
+def _declared(context: Any) -> dict[str, Any]:
+    """What the fields of a context are declared to be."""
+    return get_type_hints(context, include_extras=True)
 
 
 def _pointed_to(annotation: Any) -> type[Context] | None:

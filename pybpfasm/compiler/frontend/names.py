@@ -90,6 +90,8 @@ class NameResolver:
         self._lowering.fail(node, f"`{node.id}` is not defined")
 
     def _declare(self, node: ast.AST, name: str, declaration: MapDeclaration[Any, Any]) -> None:
+        if self._declared_as.get(id(declaration), (None, None))[1] == (declaration.name or name):
+            return
         try:
             spec = declaration.spec(name)
         except BpfError as error:

@@ -44,6 +44,8 @@ def shorten(function: Function) -> None:
 
 def _thread(order: list[Block]) -> bool:
     """Lead each Goto past blocks that only decide something that is known there; whether there was one."""
+    if not any(len(block.operations) == 1 for block in order):
+        return False
     threaded = False
     leading = predecessors(order)
     used_elsewhere = _parameters_used_elsewhere(order)
@@ -59,8 +61,10 @@ def _thread(order: list[Block]) -> bool:
 
 
 def _parameters_used_elsewhere(order: list[Block]) -> set[Block]:
-    """Blocks of which a parameter is read in another block: a way past them would leave it undefined."""
-    owner = {parameter: block for block in order for parameter in block.parameters}
+    """Blocks of one operation of which a parameter is read in another: a way past them would leave it undefined."""
+    owner = {parameter: block for block in order if len(block.operations) == 1 for parameter in block.parameters}
+    if not owner:
+        return set()
     found: set[Block] = set()
     for block in order:
         for operation in block.operations:
@@ -151,7 +155,8 @@ def _remove_parameters(order: list[Block]) -> None:
         for block in order:
             for operation in block.operations:
                 replace_operands(operation, instead)
-    _remove_unread_parameters(order, ways)
+    if ways:
+        _remove_unread_parameters(order, ways)
 
 
 def _only_operand(gotos: list[Goto], index: int, parameter: Value) -> Value | int | None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from pybpfasm.errors import KernelError, UnsupportedFeatureError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
-from pybpfasm.kernel.info import LinkInfo, link_info
+from pybpfasm.kernel.link_info import LinkInfo, link_info
 from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.kernel.programs import Program
 from pybpfasm.uapi import AttachFlag, AttachType, Command, LinkType

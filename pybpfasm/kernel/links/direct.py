@@ -7,7 +7,7 @@ from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import sys
 from pybpfasm.kernel.descriptor import Descriptor
 from pybpfasm.kernel.features import Feature
-from pybpfasm.kernel.info import LinkInfo
+from pybpfasm.kernel.link_info import LinkInfo
 from pybpfasm.kernel.links.attempt import lacks
 from pybpfasm.kernel.links.base import LegacyAttachment
 from pybpfasm.kernel.programs import Program

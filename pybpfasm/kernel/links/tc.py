@@ -15,7 +15,7 @@ from typing import Any
 
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import features, sys
-from pybpfasm.kernel.info import LinkInfo
+from pybpfasm.kernel.link_info import LinkInfo
 from pybpfasm.kernel.links.attempt import lacks
 from pybpfasm.kernel.links.base import LegacyAttachment, Link
 from pybpfasm.kernel.links.target import interface_index

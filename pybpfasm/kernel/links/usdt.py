@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pybpfasm.errors import BpfError, KernelError, UnsupportedFeatureError
-from pybpfasm.kernel.info import LinkInfo
+from pybpfasm.kernel.link_info import LinkInfo
 from pybpfasm.kernel.links.base import Attachment, LegacyAttachment
 from pybpfasm.kernel.links.elf_file import elf_file, file_offset
 from pybpfasm.kernel.links.uprobe import EVERY_PROCESS, attach_uprobe, attach_uprobes

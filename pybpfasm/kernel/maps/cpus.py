@@ -1,13 +1,13 @@
 """How many CPUs there may be: a per-CPU map has a value for each of them, running or not."""
 
 from functools import lru_cache
-from pathlib import Path
 
 
 @lru_cache(maxsize=1)
 def possible_cpus() -> int:
     """How many CPUs this kernel may ever have, which does not change until it is booted again."""
-    return count_cpus(Path("/sys/devices/system/cpu/possible").read_text())
+    with open("/sys/devices/system/cpu/possible") as file:
+        return count_cpus(file.read())
 
 
 def count_cpus(listed: str) -> int:

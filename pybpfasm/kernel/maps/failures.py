@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pybpfasm.errors import KernelError
 from pybpfasm.kernel.maps.errors import ENOTSUPP, MapFullError, MapOperationError, errno_name
 from pybpfasm.kernel.maps.kinds import Operation, kind_of
-from pybpfasm.kernel.pins import object_behind
 from pybpfasm.uapi import MapType, MapUpdateFlag
 
 if TYPE_CHECKING:
@@ -108,11 +106,14 @@ def _why_forbidden(map_: Map, operation: Operation) -> str:
 def is_frozen(fd: int) -> bool:
     """Whether the map behind `fd` is frozen, which the kernel tells in fdinfo alone (5.2); False without /proc."""
     try:
-        return "\nfrozen:\t1" in Path(f"/proc/self/fdinfo/{fd}").read_text()
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            return "\nfrozen:\t1" in file.read()
     except OSError:  # no /proc, or closed to a process that has given its privileges away
         return False
 
 
 def is_map(fd: int) -> bool:
     """Whether the object behind `fd` is a map."""
+    from pybpfasm.kernel.pins import object_behind
+
     return object_behind(fd) == "map"

@@ -15,17 +15,16 @@ from pybpfasm.kernel.maps.batch import NoBatchError, delete_batches, stopped, up
 from pybpfasm.kernel.maps.calls import Data, EntryCall, KeyWalk
 from pybpfasm.kernel.maps.cpus import per_cpu_stride, possible_cpus
 from pybpfasm.kernel.maps.create import arranged, create_map
-from pybpfasm.kernel.maps.describe import describe_map, differences
 from pybpfasm.kernel.maps.errors import ENOTSUPP, MapOperationError, ShapeError
 from pybpfasm.kernel.maps.failures import freeze_failure, is_frozen, operation_failure
 from pybpfasm.kernel.maps.kinds import Kind, Operation, kind_of
-from pybpfasm.kernel.pins import StrPath, check_kind, open_pin, pin
 from pybpfasm.lang.types import LayoutError
 from pybpfasm.spec import MapSpec
 from pybpfasm.uapi import Command, MapType, MapUpdateFlag
 
 if TYPE_CHECKING:
     from pybpfasm.kernel.maps.memory import MappedArray
+    from pybpfasm.kernel.pins import StrPath
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -80,16 +79,20 @@ class Map(Descriptor):
         return made
 
     @classmethod
-    def open(cls, path: StrPath, spec: MapSpec | None = None) -> Self:
+    def open(cls, path: "StrPath", spec: MapSpec | None = None) -> Self:
         """Open a pinned map, which must be of the spec's shape; without one it is whatever it is.
 
         Raises `KernelError`: ENOENT if nothing is pinned there; `ShapeError`.
         """
+        from pybpfasm.kernel.pins import open_pin
+
         return cls._opened(open_pin(path), spec, f"the pinned map {path}")
 
     @classmethod
-    def open_any_size(cls, path: StrPath, spec: MapSpec) -> Self:
+    def open_any_size(cls, path: "StrPath", spec: MapSpec) -> Self:
         """Open a pinned map of the spec's shape, however many entries it may have."""
+        from pybpfasm.kernel.pins import open_pin
+
         with cls(open_pin(path), spec) as opened:
             size = opened.info().max_entries
         return cls.open(path, spec.resized(size))
@@ -112,6 +115,9 @@ class Map(Descriptor):
 
     @classmethod
     def _opened(cls, fd: int, spec: MapSpec | None, what: str) -> Self:
+        from pybpfasm.kernel.maps.describe import describe_map, differences
+        from pybpfasm.kernel.pins import check_kind
+
         with Descriptor(fd) as held:
             check_kind(fd, "map", what)
             if spec is None:
@@ -135,8 +141,10 @@ class Map(Descriptor):
         """What the kernel says of the map."""
         return map_info(self.fd)
 
-    def pin(self, path: StrPath) -> None:
+    def pin(self, path: "StrPath") -> None:
         """Keep the map alive under a name in a bpf file system."""
+        from pybpfasm.kernel.pins import pin
+
         pin(self.fd, path)
 
     def freeze(self) -> None:
