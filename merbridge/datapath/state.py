@@ -48,10 +48,22 @@ class AgentRecord(Struct):
     problem: LongText
 
 
+class SourceRecord(Struct):
+    """How one part of the agent's source is: see `merbridge.sources.SourceState`. `heard` is in seconds since 1970."""
+
+    heard: u64
+    synced: u32
+    reserved: u32
+    version: ShortText
+    name: LongText
+    problem: LongText
+
+
 AGENT = 0
 
 pod_records = HashMap[PodKey, PodRecord](name="pods", max_entries=4096, flags=BPF_F_NO_PREALLOC)
 agent_record = HashMap[u32, AgentRecord](name="agent", max_entries=1, flags=BPF_F_NO_PREALLOC)
+source_records = HashMap[u32, SourceRecord](name="source", max_entries=8, flags=BPF_F_NO_PREALLOC)
 
 
 def to_text(text: str, size: int = _LONG) -> bytes:

@@ -54,6 +54,11 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
         records.set(state.AGENT, record)
 
 
+def write_source_records(datapath: Datapath, records: Iterable[state.SourceRecord]) -> None:
+    """Keep how the source's parts are."""
+    _make_equal(datapath.map(state.source_records), dict(enumerate(records)), Changes(), "")
+
+
 def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> None:
     # Where there is no room for all, the first of them get it, also from others that are there already.
     size = map_.map.spec.max_entries
