@@ -17,7 +17,7 @@ from merbridge.config import Config
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.pins import Pins
-from merbridge.datapath.state import AgentRecord, SourceRecord, to_short_text, to_text
+from merbridge.datapath.state import AgentRecord, SourceRecord, to_sentences, to_short_text, to_text
 from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import logger
@@ -154,7 +154,7 @@ class Agent:
     def ask_source(self) -> bool:
         """Take over what the source knows now, and tell what is wrong with it; False as long as it knows nothing."""
         latest = self.source.latest()
-        problems = [each.problem for each in self.source.states() if each.problem]
+        problems = list(dict.fromkeys(each.problem for each in self.source.states() if each.problem))
         suffix = "the last good state stays in force" if latest else "nothing changes on this node until it is known"
         self._say("source", "; ".join([*problems, suffix]) if problems else "")
         if latest is not None:
@@ -196,7 +196,8 @@ class Agent:
             cgroup_root=to_text(str(self.cgroup_root)),
             ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),
             no_ztunnel=to_text(wanted.no_ztunnel),
-            problem=to_text("; ".join(filter(None, self._said.values()))),
+            # What is wrong with the source is in records of its own.
+            problem=to_text("; ".join(said for topic, said in self._said.items() if said and topic != "source")),
         )
 
 
@@ -207,7 +208,7 @@ def _source_record(state: SourceState) -> SourceRecord:
         reserved=0,
         version=to_short_text(state.version),
         name=to_text(state.name),
-        problem=to_text(state.problem),
+        problem=to_sentences(state.problem),
     )
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pybpfasm import BPF_F_NO_PREALLOC, HashMap, Length, Struct, be32, u32, u64
 
-_UID, _SHORT, _LONG = 40, 64, 256
+_UID, _SHORT, _LONG, _SENTENCES = 40, 64, 256, 512
 
 Uid = Annotated[bytes, Length(_UID)]
 ShortText = Annotated[bytes, Length(_SHORT)]
 LongText = Annotated[bytes, Length(_LONG)]
+Sentences = Annotated[bytes, Length(_SENTENCES)]
 
 
 class PodKey(Struct):
@@ -56,7 +57,7 @@ class SourceRecord(Struct):
     reserved: u32
     version: ShortText
     name: LongText
-    problem: LongText
+    problem: Sentences
 
 
 AGENT = 0
@@ -74,6 +75,11 @@ def to_text(text: str, size: int = _LONG) -> bytes:
 def to_uid(text: str) -> bytes:
     """A UID; the API's have 36 characters."""
     return to_text(text, _UID)
+
+
+def to_sentences(text: str) -> bytes:
+    """Text cut to what `Sentences` hold."""
+    return to_text(text, _SENTENCES)
 
 
 def to_short_text(text: str) -> bytes:

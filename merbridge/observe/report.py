@@ -246,6 +246,8 @@ def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
         why = agent.no_ztunnel.decode() if agent and agent.no_ztunnel else "the agent has not said why"
         refused = report.counters.get("refused_no_ztunnel", 0)
         yield f"no ztunnel is known, connections of enrolled pods are refused ({refused} so far): {why}"
+    for problem in dict.fromkeys(source.problem for source in report.sources if source.problem):
+        yield f"{problem}; the last good state stays in force"
     if agent and agent.problem:
         yield agent.problem.decode()
     if report.counters.get("original_dst_full"):
