@@ -13,6 +13,7 @@ from types import FrameType
 
 import attrs
 
+from merbridge.annotate import Annotator, annotator_for, patches
 from merbridge.config import Config
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
@@ -54,9 +55,15 @@ def run(config: Config) -> None:
         stop = stack.enter_context(_StopSignals())
         # What is wrong with the source or the node is found before anything is touched.
         source = choose_source(config)
+        annotator = annotator_for(source, config)
+        if annotator is not None:
+            stack.callback(annotator.join)
         stack.callback(source.close)
         source.start()
-        agent = Agent(config, source, cgroup_root)
+        if annotator is not None:
+            stack.callback(annotator.stop)
+            annotator.start()
+        agent = Agent(config, source, annotator, cgroup_root)
         agent.observe()
         if not _known(agent, stop):
             logger().info("stopped", datapath="left as it was")
@@ -71,6 +78,7 @@ def run(config: Config) -> None:
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
+        agent.annotate()
         agent.record(datapath)
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
         _loop(agent, datapath, watcher, stop)
@@ -108,11 +116,13 @@ class Agent:
 
     config: Config
     source: Source
+    annotator: Annotator | None
     cgroup_root: Path
     snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
+    _in_map: frozenset[int] = frozenset()
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""
@@ -130,6 +140,7 @@ class Agent:
             self._say("reconcile", " ".join(str(error).split()))
         else:
             self._say("reconcile", "")
+            self.annotate()
         self.record(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
@@ -137,9 +148,16 @@ class Agent:
         self.remembered = memory(wanted, self.remembered)
         changes = apply(datapath, wanted, self.remembered)
         self._say("maps", "; ".join(changes.problems))
+        self._in_map = changes.netns
         self._say("namespaces", _namespaces_missing(self.snapshot))
         self._tell_changes(wanted)
         self._last = wanted
+
+    def annotate(self) -> None:
+        """Have it told to Istio which pods are captured, as the last reconciliation left them."""
+        if self.annotator is not None and self._last is not None:
+            self.annotator.want(patches(self._last.pods, self.remembered, self._in_map))
+            self._say("annotate", self.annotator.problem())
 
     def record(self, datapath: Datapath) -> None:
         """Keep for `status` what the agent says of itself, its problems too; a failure stays with the log."""

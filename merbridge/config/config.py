@@ -33,3 +33,4 @@ class Config:
     max_pods: int
     max_connections: int
     splice: str
+    annotate: str

@@ -178,5 +178,9 @@ SETTINGS: Mapping[str, Setting] = {
             "splice", "WHICH", _one_of("off", "to-ztunnel", "both"), "off, to-ztunnel or both", _always("to-ztunnel"),
             "to-ztunnel", "which bytes between app and ztunnel skip the TCP stack; docs/splice.md has what apps notice",
         ),
+        Setting(
+            "annotate", "WHETHER", _one_of("on", "off"), "on or off", _always("on"), "on",
+            "with --source kubernetes: annotate enrolled pods with ambient.istio.io/redirection=enabled, for istiod",
+        ),
     )
 }  # fmt: skip

@@ -49,6 +49,7 @@ def test_defaults() -> None:
         max_pods=4096,
         max_connections=65536,
         splice="to-ztunnel",
+        annotate="on",
     )
 
 
@@ -56,7 +57,7 @@ def test_table_and_values_agree() -> None:
     """Each setting has its field, and its parser and its default give that field's type."""
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
-    samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes"}
+    samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes", "annotate": "on"}
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)

@@ -320,7 +320,7 @@ def test_missing_permission_is_told_with_what_to_do(
         wait_until(lambda: problems(source), "it is told")
         (problem,) = problems(source)
         assert problem.startswith(
-            f"not allowed to {verb} {resource}: give the agent's user a ClusterRole with the verbs list and watch on "
+            f"not allowed to {verb} {resource}: give the agent's user a ClusterRole with the verb {verb} on "
             f'{resource} (docs/agent.md): HTTP 403: {resource} is forbidden: User "agent" cannot {verb}'
         )
         assert "\n" not in problem

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 _UNAUTHORIZED = 401
+_FORBIDDEN = 403
 _ERRORS_FROM = 300
 _MOST_OF_AN_ERROR = 64 * 1024
 _LONGEST_EVENT = 16 << 20  # etcd takes objects of 1.5 MiB
@@ -69,6 +70,19 @@ class Api:
         body = json.dumps(patch).encode()
         with self._request("PATCH", path, {}, self.timing.answer_seconds, headers, body) as response:
             return _object(_content(response))
+
+    def explain(self, error: ApiError | UnreachableError, verb: str, resource: str) -> str:
+        """What went wrong with a request, and what to do, as one line that stays the same while the cause does."""
+        if isinstance(error, UnreachableError):
+            return str(error)
+        if error.status == _UNAUTHORIZED:
+            return f"{self.host} does not accept the credentials of {self.place.origin}: {error}: renew them"
+        if error.status == _FORBIDDEN:
+            return (
+                f"not allowed to {verb} {resource}: give the agent's user a ClusterRole with the verb {verb} on "
+                f"{resource} (docs/agent.md): {error}"
+            )
+        return f"{self.host}: {error}"
 
     @contextmanager
     def watch(self, path: str, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:

@@ -117,12 +117,13 @@ class Reflector(Generic[V]):
     def _after_answer(self, error: ApiError) -> float:
         """What to do about an error that the API gave: the seconds to wait."""
         had_a_version = bool(self._version)
+        verb = "watch" if had_a_version else "list"
         if error.outdated:
             self._version = ""
         pause = self._next_pause(error.retry_after_seconds)
         # That a version grows old is the ordinary course, once.
         if not (error.status == _GONE and had_a_version and self._backoff.failures == 1):
-            self._tell(self._words(error))
+            self._tell(self._api.explain(error, verb, self._resource.name))
         return pause
 
     def _after_break(self, problem: str) -> float:
@@ -138,18 +139,6 @@ class Reflector(Generic[V]):
         if self._settled():
             self._worked()
         return self._backoff.next_seconds(at_least)
-
-    def _words(self, error: ApiError) -> str:
-        name, host = self._resource.name, self._api.host
-        verb = "watch" if self._version else "list"
-        if error.status == 401:
-            return f"{host} does not accept the credentials of {self._api.place.origin}: {error}: renew them"
-        if error.status == 403:
-            return (
-                f"not allowed to {verb} {name}: give the agent's user a ClusterRole with the verbs list and watch on "
-                f"{name} (docs/agent.md): {error}"
-            )
-        return f"{host}: {error}"
 
     def _tell(self, problem: str) -> None:
         if problem != self._trouble:
