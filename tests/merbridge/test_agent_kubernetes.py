@@ -1,5 +1,6 @@
 """The whole agent with `--source kubernetes`: what the API says takes effect on the node's real connections."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -8,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from apiserver import ApiServer
 from apiserver.objects import pod as api_pod
-from cluster import NODE_NAME, SLOWNESS, Agent, Cluster, wait_until
+from cluster import NODE_NAME, ROOT, SLOWNESS, Agent, Cluster, wait_until
 
 import programs.maps
 from merbridge.demo.pod import connect
@@ -302,6 +304,18 @@ def test_forbidden_patch_is_told_and_harms_nothing(cluster: Cluster, api: Api) -
     api.forbidden.clear()
     wait_until(lambda: annotation(api, cluster.app) == "enabled", "it is annotated", 30.0)
     agent.wait_for("annotate_recovered", seconds=5.0)
+
+
+def test_documented_role_is_what_is_used(cluster: Cluster, api: Api) -> None:
+    """The ClusterRole of docs/agent.md has the verbs that the agent uses, and no more."""
+    page = (ROOT / "docs" / "agent.md").read_text()
+    (block,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", page, re.S)
+    rules = yaml.safe_load(block)["rules"]
+    documented = {(verb, name) for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
+    start(cluster, api).ready()
+    wait_until(lambda: annotation(api, cluster.app) == "enabled", "it is annotated")
+    wait_until(lambda: api.asked("watch", "namespaces") and api.asked("watch", "pods"), "both are watched")
+    assert {(each.verb, each.resource) for each in api.requests} == documented
 
 
 def test_annotate_off_writes_nothing(cluster: Cluster, api: Api) -> None:

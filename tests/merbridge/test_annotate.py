@@ -180,8 +180,8 @@ def test_missing_permission_is_told(server: ApiServer, annotator: Annotator) -> 
     annotator.want([patch_of(server, "a")])
     wait_until(annotator.problem, "it is told")
     assert annotator.problem().startswith(
-        "annotations for Istio wait: not allowed to patch pods: give the agent's user a ClusterRole with the verb patch "
-        "on pods (docs/agent.md): HTTP 403: "
+        "annotations for Istio wait: not allowed to patch pods: give the agent's user a ClusterRole with the verb "
+        "patch on pods (docs/agent.md): HTTP 403: "
     )
     server.forbidden.clear()
     wait_for_value(server, "a", "enabled")
