@@ -16,7 +16,7 @@ from merbridge.reconcile.desired import KnownPod, Remembered
 from merbridge.sources import KubernetesSource, Source
 from merbridge.sources.kubernetes import Api
 from merbridge.sources.kubernetes.backoff import Backoff
-from merbridge.sources.kubernetes.errors import ApiError, UnreachableError
+from merbridge.sources.kubernetes.errors import ApiError, UnreachableError, one_line
 
 CAPTURED = "enabled"
 
@@ -106,8 +106,10 @@ class Annotator:
                 # It will be the same for the other pods.
                 if not self._stop.is_set():
                     self._problem = self._api.explain(error, "patch", "pods")
-                    asked = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
-                    self._pause(asked)
+                    self._pause(error.retry_after_seconds if isinstance(error, ApiError) else 0.0)
+            except Exception as error:  # noqa: BLE001  # a thread that ends unseen would write nothing any more
+                self._problem = f"{type(error).__name__}: {one_line(str(error))}: please report this"
+                self._pause(0.0)
             else:
                 if self._problem:
                     self._pause(0.0)

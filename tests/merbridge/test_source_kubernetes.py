@@ -1,6 +1,8 @@
 """The source `kubernetes` follows the API through everything that it and the network between do."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ import pytest
 from apiserver import ApiServer, Fault
 from apiserver.certificates import server_context
 from apiserver.objects import namespace, pod
-from cluster import SLOWNESS, wait_until
+from cluster import ROOT, SLOWNESS, wait_until
 
 from merbridge.sources import KubernetesSource, SourceError
 from merbridge.sources.kubernetes import Api, ApiPlace, Timing
+from merbridge.sources.kubernetes.reflector import Reflector
 
 QUICK = Timing(
     connect_seconds=2.0,
@@ -395,9 +398,47 @@ def test_no_answer_is_no_answer(server: ApiServer, tmp_path: Path) -> None:
         wait_for_names(source, "web")
 
 
-def test_slow_streams_are_understood(server: ApiServer, tmp_path: Path) -> None:
-    """Events that come in pieces of seven bytes are put together."""
-    server.fail(Fault("trickle", "watch", "pods"))
+def test_watch_without_an_answer_is_given_up(server: ApiServer, tmp_path: Path) -> None:
+    """A watch whose head does not come waits as long as any answer, not as long as an idle stream."""
+    server.fail(Fault("hang", "watch", "pods"))
+    with following(server, tmp_path, attrs.evolve(QUICK, answer_seconds=0.5)) as source:
+        wait_for_names(source, "web")
+        wait_for_watch(server, 2)
+        first, second = (each.moment for each in server.asked("watch", "pods"))
+        assert 0.5 <= second - first < 2.0 * SLOWNESS
+
+
+def test_idle_stream_may_be_silent(server: ApiServer, tmp_path: Path) -> None:
+    """A stream that has begun may be silent longer than an answer may take."""
+    with following(server, tmp_path, attrs.evolve(QUICK, answer_seconds=0.3)) as source:
+        wait_for_names(source, "web")
+        time.sleep(1.0)
+        assert len(server.asked("watch", "pods")) == 1
+
+
+def test_error_of_our_own_is_told_and_begins_anew(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has thought of does not end the thread unseen: it is told, and everything is listed anew."""
+
+    def fail(reflector: object, event: object) -> None:
+        raise ZeroDivisionError
+
+    with following(server, tmp_path) as source:
+        wait_for_names(source, "web")
+        with monkeypatch.context() as patched:
+            patched.setattr(Reflector, "_take", fail)
+            server.store.put(pod("second"))
+            wait_until(lambda: problems(source), "it is told")
+            assert problems(source)[0].startswith("pods: ZeroDivisionError: ")
+        wait_for_names(source, "web", "second")
+        wait_until(lambda: not problems(source), "it heals")
+
+
+@pytest.mark.parametrize("kind", ["trickle", "plain"])
+def test_slow_streams_are_understood(server: ApiServer, tmp_path: Path, kind: str) -> None:
+    """Events that come in pieces of seven bytes, in chunks or without, are put together."""
+    server.fail(Fault(kind, "watch", "pods"))  # type: ignore[arg-type]  # one of the kinds
     with following(server, tmp_path) as source:
         wait_for_names(source, "web")
         for name in ("a", "b"):
@@ -568,3 +609,10 @@ def test_close_ends_open_requests_at_once(server: ApiServer, tmp_path: Path, kin
     assert time.monotonic() - started < 0.9 * SLOWNESS
     server.stop()
     wait_until(lambda: not reflecting(), "the threads have ended")
+
+
+def test_client_is_loaded_only_where_it_is_used() -> None:
+    """An agent that follows a file pays nothing for the Kubernetes client: neither time nor memory."""
+    script = "import sys, merbridge.cli; print({'kubernetes', 'urllib3'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"

@@ -61,14 +61,14 @@ class Api:
 
     def get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Read one object or list."""
-        with self._request("GET", path, query, self.timing.answer_seconds) as response:
+        with self._request("GET", path, query) as response:
             return _object(_content(response))
 
     def merge_patch(self, path: str, patch: Mapping[str, Any]) -> dict[str, Any]:
         """Change one object by a JSON merge patch (RFC 7386)."""
         headers = {"Content-Type": "application/merge-patch+json"}
         body = json.dumps(patch).encode()
-        with self._request("PATCH", path, {}, self.timing.answer_seconds, headers, body) as response:
+        with self._request("PATCH", path, {}, headers, body) as response:
             return _object(_content(response))
 
     def explain(self, error: ApiError | UnreachableError, verb: str, resource: str) -> str:
@@ -87,7 +87,8 @@ class Api:
     @contextmanager
     def watch(self, path: str, query: Mapping[str, str]) -> Iterator[Iterator[dict[str, Any]]]:
         """A watch's events as they come; they end when the server ends the watch in good order."""
-        with self._request("GET", path, {**query, "watch": "1"}, self.timing.silence_seconds) as response:
+        with self._request("GET", path, {**query, "watch": "1"}) as response:
+            _allow_silence(response, self.timing.silence_seconds)
             yield (_object(line) for line in _lines(response))
 
     def close(self) -> None:
@@ -104,7 +105,6 @@ class Api:
         method: str,
         path: str,
         query: Mapping[str, str],
-        silence_seconds: float,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> "Iterator[BaseHTTPResponse]":
@@ -112,7 +112,7 @@ class Api:
 
         target = f"{path}?{urlencode(query)}" if query else path
         try:
-            response = self._send(method, target, silence_seconds, headers or {}, body)
+            response = self._send(method, target, headers or {}, body)
             try:
                 with self._registered(response):
                     if response.status >= _ERRORS_FROM:
@@ -124,23 +124,20 @@ class Api:
         except (HTTPError, OSError) as error:
             raise UnreachableError(f"{self.host}: {cause_of(error)}") from error
 
-    def _send(
-        self, method: str, target: str, silence_seconds: float, headers: Mapping[str, str], body: bytes | None
-    ) -> "BaseHTTPResponse":
+    def _send(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> "BaseHTTPResponse":
         """Send it; where the credentials are refused, once more with those that are on disk now."""
         session = self._session
-        response = self._send_in(session, method, target, silence_seconds, headers, body)
+        response = self._send_in(session, method, target, headers, body)
         if response.status != _UNAUTHORIZED:
             return response
         response.close()
-        return self._send_in(self._renewed(session), method, target, silence_seconds, headers, body)
+        return self._send_in(self._renewed(session), method, target, headers, body)
 
     def _send_in(
         self,
         session: Session,
         method: str,
         target: str,
-        silence_seconds: float,
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> "BaseHTTPResponse":
@@ -151,7 +148,7 @@ class Api:
             session.host + target,
             body=body,
             headers={"Accept": "application/json", "User-Agent": "merbridge", **session.authorization(), **headers},
-            timeout=Timeout(connect=self.timing.connect_seconds, read=silence_seconds),
+            timeout=Timeout(connect=self.timing.connect_seconds, read=self.timing.answer_seconds),
             retries=False,
             preload_content=False,
         )
@@ -181,11 +178,24 @@ class Api:
 def _lines(response: "BaseHTTPResponse") -> Iterator[bytes]:
     """The whole lines of a stream. A last one without an end is not whole."""
     rest = b""
-    for chunk in response.stream(1 << 16):
+    # Without chunks (as from a proxy of HTTP/1.0) a larger read would wait until there is so much.
+    for chunk in response.stream(1 << 16 if _is_chunked(response) else 1):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (line for line in whole if line.strip())
         if len(rest) > _LONGEST_EVENT:
             raise UnreachableError(f"an event of more than {_LONGEST_EVENT >> 20} MiB in a watch")
+
+
+def _is_chunked(response: "BaseHTTPResponse") -> bool:
+    return response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+
+
+def _allow_silence(response: "BaseHTTPResponse", seconds: float) -> None:
+    """Let so many seconds pass between two pieces of a stream whose head has come."""
+    # No socket is known of a connection that the server will close: there, the time for an answer goes on to count.
+    connection = getattr(getattr(response, "connection", None), "sock", None)
+    if connection is not None:
+        connection.settimeout(seconds)
 
 
 def _content(response: "BaseHTTPResponse") -> bytes:

@@ -15,7 +15,7 @@ import attrs
 from merbridge.sources.errors import MalformedError
 from merbridge.sources.kubernetes.api import Api
 from merbridge.sources.kubernetes.backoff import Backoff
-from merbridge.sources.kubernetes.errors import ApiError, UnreachableError
+from merbridge.sources.kubernetes.errors import ApiError, UnreachableError, one_line
 from merbridge.sources.source import SourceState
 
 V = TypeVar("V")
@@ -109,6 +109,9 @@ class Reflector(Generic[V]):
             except (UnreachableError, _BrokenStreamError) as error:
                 # Our own `close` breaks connections, too.
                 pause = 0.0 if self._stop.is_set() else self._after_break(str(error))
+            except Exception as error:  # noqa: BLE001  # a thread that ends unseen would leave old news in force
+                self._version = ""
+                pause = self._after_surprise(error)
             else:
                 pause = 0.0 if self._settled() else self._api.timing.first_pause_seconds
             self._opened = None
@@ -134,6 +137,12 @@ class Reflector(Generic[V]):
         if not (was_open and self._backoff.failures == 1):
             self._tell(problem)
         return pause
+
+    def _after_surprise(self, error: Exception) -> float:
+        """What to do about an error of our own: begin anew, and say so."""
+        self._opened = None
+        self._tell(f"{self._resource.name}: {type(error).__name__}: {one_line(str(error))}: please report this")
+        return self._next_pause()
 
     def _next_pause(self, at_least: float = 0.0) -> float:
         if self._settled():

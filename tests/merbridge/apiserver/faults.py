@@ -5,7 +5,7 @@ from typing import Literal
 
 import attrs
 
-Kind = Literal["status", "error-event", "cut", "cut-mid-line", "silence", "end", "garbage", "hang", "trickle"]
+Kind = Literal["status", "error-event", "cut", "cut-mid-line", "silence", "end", "garbage", "hang", "trickle", "plain"]
 
 
 @attrs.define
@@ -15,7 +15,8 @@ class Fault:
     status: the answer is an error of `code` (with `retry_after` seconds, if any). error-event: the watch is opened and
     gives an ERROR event of `code`. cut: the connection is reset, in a watch after its first event; cut-mid-line: within
     that event. silence: nothing more is sent, the connection stays. end: the watch ends at once in good order.
-    garbage: what comes is not JSON. hang: no answer at all. trickle: a watch comes in pieces of a few bytes.
+    garbage: what comes is not JSON. hang: no answer at all. trickle: a watch comes in pieces of a few bytes. plain: a
+    watch comes without chunks, as through an old proxy.
 
     It is met by `times` requests, after the first `after` of them.
     """

@@ -43,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: "HttpServer"
+    _plain = False
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the overridden method's name for it
         """The server keeps what was asked in a list of its own."""
@@ -142,14 +143,16 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(410, "Expired", f"too old resource version: {version}")
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Transfer-Encoding", "chunked")
+        self._plain = fault is not None and fault.kind == "plain"
+        self.send_header(*(("Connection", "close") if self._plain else ("Transfer-Encoding", "chunked")))
         self.end_headers()
-        if fault is not None and fault.kind != "trickle":
+        if fault is not None and fault.kind not in ("trickle", "plain"):
             self._fail_watch(fault, asked, selector, version)
         else:
             for event in self._events(asked, selector, version):
                 self._send_event(event, slowly=fault is not None)
-        self._send_chunk(b"")
+        if not self._plain:
+            self._send_chunk(b"")
 
     def _events(self, asked: Asked, selector: Selector, version: int) -> Iterator[Object]:
         """The events from a version on, with bookmarks between them, until the watch's time is over."""
@@ -198,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_chunk(piece)
 
     def _send_chunk(self, content: bytes) -> None:
-        self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+        self.wfile.write(content if self._plain else f"{len(content):x}\r\n".encode() + content + b"\r\n")
         self.wfile.flush()
 
     # --- answers and faults ---
