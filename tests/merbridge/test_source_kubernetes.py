@@ -195,14 +195,14 @@ def test_bookmarks_move_the_version(server: ApiServer, tmp_path: Path) -> None:
 
 def test_watch_that_ends_in_good_order_goes_on(server: ApiServer, tmp_path: Path) -> None:
     """The server ends each watch after the time that was asked for; the next one goes on, and nothing is told."""
-    with following(server, tmp_path, attrs.evolve(QUICK, watch_seconds=1.6)) as source:
+    with following(server, tmp_path, attrs.evolve(QUICK, watch_seconds=2.2)) as source:
         wait_for_names(source, "web")
-        wait_for_watch(server, 3)
+        wait_for_watch(server, 2)
         server.store.put(pod("second"))
         wait_for_names(source, "web", "second")
         assert len(server.asked("list", "pods")) == 1
         assert problems(source) == []
-        assert {each.query["timeoutSeconds"] for each in server.asked("watch", "pods")} <= {"1", "2"}
+        assert {each.query["timeoutSeconds"] for each in server.asked("watch", "pods")} <= {"2", "3"}
 
 
 # --- the API is away, or answers with errors -----------------------------------------------------------------------
@@ -460,6 +460,26 @@ def test_malformed_pod_is_told_and_leaves_the_others(server: ApiServer, tmp_path
         server.store.put(pod("odd"))
         wait_for_names(source, "web", "second", "odd")
         assert problems(source) == []
+
+
+def test_known_pod_that_becomes_malformed_stays_as_it_was(server: ApiServer, tmp_path: Path) -> None:
+    """A pod whose new state cannot be understood is not lost: its last good one holds, through a list, too."""
+    with following(server, tmp_path) as source:
+        wait_for_names(source, "web")
+        before = source.latest()
+        server.store.put(pod("web", ip="not an address"))
+        wait_until(lambda: problems(source), "it is told")
+        assert source.latest() is before
+        server.stop()
+        server.store.forget_history()
+        server.start()
+        wait_until(lambda: len(server.asked("watch", "pods")) >= 3, "it is listed and watched again")
+        assert names(source) == {"web"}
+        wait_until(
+            lambda: problems(source)[0].startswith("Pod shop/web: "), "the outage is over, the pod is not mended"
+        )
+        server.store.delete("pods", "shop", "web")
+        wait_for_names(source)
 
 
 def test_wrong_node_name_is_told(server: ApiServer, tmp_path: Path) -> None:

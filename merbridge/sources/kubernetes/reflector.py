@@ -58,6 +58,7 @@ class Reflector(Generic[V]):
         self._version = ""  # "" asks for a list
         self._heard = 0
         self._trouble = ""
+        self._expired = False
         self._opened: float | None = None
 
     def start(self) -> None:
@@ -119,14 +120,15 @@ class Reflector(Generic[V]):
 
     def _after_answer(self, error: ApiError) -> float:
         """What to do about an error that the API gave: the seconds to wait."""
-        had_a_version = bool(self._version)
-        verb = "watch" if had_a_version else "list"
+        verb = "watch" if self._version else "list"
         if error.outdated:
             self._version = ""
+        # That a version grows old is the ordinary course, once; after an outage, too.
+        if error.status == _GONE and not self._expired:
+            self._expired = True
+            return self._api.timing.first_pause_seconds
         pause = self._next_pause(error.retry_after_seconds)
-        # That a version grows old is the ordinary course, once.
-        if not (error.status == _GONE and had_a_version and self._backoff.failures == 1):
-            self._tell(self._api.explain(error, verb, self._resource.name))
+        self._tell(self._api.explain(error, verb, self._resource.name))
         return pause
 
     def _after_break(self, problem: str) -> float:
@@ -156,6 +158,7 @@ class Reflector(Generic[V]):
 
     def _worked(self) -> None:
         self._backoff.reset()
+        self._expired = False
         self._tell("")
 
     def _heard_now(self) -> None:
