@@ -507,7 +507,7 @@ def test_token_is_read_again_from_its_file(server: ApiServer, tmp_path: Path) ->
         server.tokens = {"second"}
         token.write_text("second")
         server.cut_connections()
-        wait_for_watch(server, 3)  # refused once, then taken
+        wait_for_watch(server, 2)
         server.store.put(pod("second"))
         wait_for_names(source, "web", "second")
         assert problems(source) == []
