@@ -15,7 +15,7 @@ from cluster import SLOWNESS, wait_until
 
 from merbridge.annotate import Annotator, Patch, patches
 from merbridge.model import REDIRECTION, Enrolment, Pod
-from merbridge.reconcile.desired import OUTSIDE, KnownPod
+from merbridge.reconcile.desired import KnownPod, Membership
 from merbridge.sources.kubernetes import Api, ApiPlace, Timing
 from merbridge.watchers import PodPresence
 
@@ -40,7 +40,7 @@ def known(*, in_mesh: bool, value: str | None = None, **changes: Any) -> KnownPo
         created="2026-08-01T10:00:00Z",
     )
     presence = PodPresence("uid", frozenset(), ())
-    return KnownPod(attrs.evolve(pod, **changes), Enrolment(in_mesh, "why"), presence, OUTSIDE)
+    return KnownPod(attrs.evolve(pod, **changes), Enrolment(in_mesh, "why"), presence, Membership(0, IPv4Address(0)))
 
 
 def decided(pod: KnownPod, cookies: frozenset[int] = frozenset({COOKIE})) -> list[str | None]:
@@ -210,3 +210,19 @@ def test_what_is_not_wanted_any_more_is_not_written(server: ApiServer, annotator
     server.start()
     wait_for_value(server, "b", "enabled")
     assert value_of(server, "a") is None
+
+
+def test_what_changes_while_others_are_written_counts(
+    server: ApiServer, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that leaves the mesh while another's patch is on its way is not annotated by the same pass."""
+    write = Annotator._write
+
+    def write_and_change_mind(self: Annotator, patch: Patch) -> None:
+        write(self, patch)
+        self.want([patch_of(server, "c")])
+
+    monkeypatch.setattr(Annotator, "_write", write_and_change_mind)
+    annotator.want([patch_of(server, name) for name in ("a", "b", "c")])
+    wait_for_value(server, "c", "enabled")
+    assert value_of(server, "b") is None
