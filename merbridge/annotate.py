@@ -22,7 +22,7 @@ CAPTURED = "enabled"
 
 # So long the watch may take to show what was written. If it does not, it is written again.
 _ECHO_SECONDS = 5.0
-_END_SECONDS = 0.3
+_END_SECONDS = 0.2
 # The pod is gone, or another pod has its name: the watch will say so.
 _HARMLESS = (404, 409)
 _FORBIDDEN = 403

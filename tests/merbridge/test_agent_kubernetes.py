@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from apiserver import ApiServer
+from apiserver import ApiServer, Fault
 from apiserver.objects import pod as api_pod
 from cluster import NODE_NAME, ROOT, SLOWNESS, Agent, Cluster, wait_until
 
@@ -209,6 +209,19 @@ def test_sigterm_ends_the_agent_within_a_second(cluster: Cluster, api: Api) -> N
     assert seconds_to_stop(agent) < 1.0 * SLOWNESS
     assert agent.other_lines == []
     assert [event for event in agent.events if "fail" in event["event"]] == []
+
+
+def test_sigterm_ends_the_agent_though_the_api_hangs(cluster: Cluster, api: Api) -> None:
+    """An API that takes requests and never answers, patches too, does not hold the end up."""
+    api.fail(Fault("hang", "patch", times=1000))
+    agent = start(cluster, api).ready()
+    api.fail(Fault("hang", times=1000))
+    api.cut_connections()
+    wait_until(lambda: len(api.asked("watch", "pods")) >= 2, "a watch hangs")
+    wait_until(lambda: len(api.asked("watch", "namespaces")) >= 2, "the other hangs, too")
+    wait_until(lambda: api.asked("patch", "pods"), "and so does a patch")
+    assert seconds_to_stop(agent) < 1.0 * SLOWNESS
+    assert agent.other_lines == []
 
 
 def seconds_to_stop(agent: Agent) -> float:

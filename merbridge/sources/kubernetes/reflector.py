@@ -23,7 +23,7 @@ V = TypeVar("V")
 _PAGE = 500
 # A stream that lived so long has worked, even if it had nothing to tell.
 _SETTLED_SECONDS = 1.5
-_END_SECONDS = 0.3
+_END_SECONDS = 0.2
 _GONE = 410
 
 
