@@ -13,17 +13,18 @@ from types import FrameType
 
 import attrs
 
+from merbridge.annotate import Annotator, annotator_for, patches
 from merbridge.config import Config
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.pins import Pins
-from merbridge.datapath.state import AgentRecord, to_text
+from merbridge.datapath.state import AgentRecord, SourceRecord, to_sentences, to_short_text, to_text
 from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import logger
-from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record
+from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
 from merbridge.reconcile.desired import Desired, Remembered, desired, memory
-from merbridge.sources import FileSource, SourceError, parse_source
+from merbridge.sources import Source, SourceState, choose_source
 from merbridge.watchers import CgroupWatcher, NodeObserver, host_cgroup_root
 from pybpfasm.errors import BpfError
 
@@ -39,7 +40,6 @@ _RESCAN_SECONDS = 1.0
 
 def run(config: Config) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises `MerbridgeError` if it cannot start."""
-    source = parse_source(config.source)
     cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
     pins = Pins(config.bpffs)
     settings = DatapathSettings(
@@ -52,33 +52,55 @@ def run(config: Config) -> None:
         fail_open=config.fail_open == "yes",
     )
     with ExitStack() as stack:
-        wake = stack.enter_context(_StopSignals())
+        stop = stack.enter_context(_StopSignals())
         # What is wrong with the source or the node is found before anything is touched.
-        agent = Agent(config, source, source.read(), cgroup_root)
+        source = choose_source(config)
+        annotator = annotator_for(source, config)
+        if annotator is not None:
+            stack.callback(annotator.join)
+        stack.callback(source.close)
+        source.start()
+        if annotator is not None:
+            stack.callback(annotator.stop)
+            annotator.start()
+        agent = Agent(config, source, annotator, cgroup_root)
         agent.observe()
+        if not _known(agent, stop):
+            logger().info("stopped", datapath="left as it was")
+            return
         stack.callback(pins.tidy)
         pins.prepare()
         stack.enter_context(pins.locked())
         datapath = stack.enter_context(Datapath(pins, settings))
         datapath.load()
-        watcher = CgroupWatcher(cgroup_root, source.path)
+        watcher = CgroupWatcher(cgroup_root, source.watched_file)
         stack.callback(watcher.close)
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
+        agent.annotate()
         agent.record(datapath)
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
-        _loop(agent, datapath, watcher, wake)
+        _loop(agent, datapath, watcher, stop)
     logger().info("stopped", datapath="left attached")
+
+
+def _known(agent: "Agent", stop: "_StopSignals") -> bool:
+    """Wait until the source knows the node's pods; what is attached works on meanwhile. False if a signal came."""
+    while not agent.ask_source():
+        ready, _, _ = select.select([stop.fileno(), *agent.source.descriptors()], [], [], _RESCAN_SECONDS)
+        if stop.fileno() in ready:
+            return False
+    return True
 
 
 def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_StopSignals") -> None:
     wait = _SECOND_LOOK_SECONDS
     while not stop.received:
-        ready, _, _ = select.select([watcher.fileno(), stop.fileno()], [], [], wait)
+        ready, _, _ = select.select([watcher.fileno(), stop.fileno(), *agent.source.descriptors()], [], [], wait)
         if stop.fileno() in ready:
             return
-        woken = watcher.fileno() in ready
+        woken = bool(ready)
         if woken:
             time.sleep(_SETTLE_SECONDS)
             watcher.read()
@@ -93,13 +115,14 @@ class Agent:
     """What the loop knows from one look to the next."""
 
     config: Config
-    source: FileSource
-    snapshot: Snapshot
+    source: Source
+    annotator: Annotator | None
     cgroup_root: Path
+    snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
-    _stamp: object = None
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
+    _in_map: frozenset[int] = frozenset()
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""
@@ -110,13 +133,14 @@ class Agent:
 
     def look(self, datapath: Datapath) -> None:
         """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
-        self._read_source()
+        self.ask_source()
         try:
             self.reconcile(datapath, self.observe())
         except (MerbridgeError, BpfError, OSError) as error:
             self._say("reconcile", " ".join(str(error).split()))
         else:
             self._say("reconcile", "")
+            self.annotate()
         self.record(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
@@ -124,9 +148,16 @@ class Agent:
         self.remembered = memory(wanted, self.remembered)
         changes = apply(datapath, wanted, self.remembered)
         self._say("maps", "; ".join(changes.problems))
+        self._in_map = changes.netns
         self._say("namespaces", _namespaces_missing(self.snapshot))
         self._tell_changes(wanted)
         self._last = wanted
+
+    def annotate(self) -> None:
+        """Have it told to Istio which pods are captured, as the last reconciliation left them."""
+        if self.annotator is not None and self._last is not None:
+            self.annotator.want(patches(self._last.pods, self.remembered, self._in_map))
+            self._say("annotate", self.annotator.problem())
 
     def record(self, datapath: Datapath) -> None:
         """Keep for `status` what the agent says of itself, its problems too; a failure stays with the log."""
@@ -134,24 +165,23 @@ class Agent:
             return
         try:
             write_agent_record(datapath, self._record(self._last))
+            write_source_records(datapath, map(_source_record, self.source.states()))
         except BpfError as error:
             logger().error("record_failed", problem=str(error))
+
+    def ask_source(self) -> bool:
+        """Take over what the source knows now, and tell what is wrong with it; False as long as it knows nothing."""
+        latest = self.source.latest()
+        problems = list(dict.fromkeys(each.problem for each in self.source.states() if each.problem))
+        suffix = "the last good state stays in force" if latest else "nothing changes on this node until it is known"
+        self._say("source", "; ".join([*problems, suffix]) if problems else "")
+        if latest is not None:
+            self.snapshot = latest
+        return latest is not None
 
     def note_degraded_watching(self, reason: str | None) -> None:
         """Keep in mind, and tell once, that events are missing."""
         self._say("watching", reason or "")
-
-    def _read_source(self) -> None:
-        stamp = self.source.stamp()
-        if stamp == self._stamp:
-            return
-        try:
-            self.snapshot = self.source.read()
-        except SourceError as error:
-            self._say("source", f"{error}: the last good state stays in force")
-        else:
-            self._say("source", "")
-        self._stamp = stamp
 
     def _say(self, topic: str, problem: str) -> None:
         """Tell of a problem when it comes and when it goes, not each time it is met."""
@@ -184,8 +214,20 @@ class Agent:
             cgroup_root=to_text(str(self.cgroup_root)),
             ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),
             no_ztunnel=to_text(wanted.no_ztunnel),
-            problem=to_text("; ".join(filter(None, self._said.values()))),
+            # What is wrong with the source is in records of its own.
+            problem=to_text("; ".join(said for topic, said in self._said.items() if said and topic != "source")),
         )
+
+
+def _source_record(state: SourceState) -> SourceRecord:
+    return SourceRecord(
+        heard=state.heard,
+        synced=state.synced,
+        reserved=0,
+        version=to_short_text(state.version),
+        name=to_text(state.name),
+        problem=to_sentences(state.problem),
+    )
 
 
 def _namespaces_missing(snapshot: Snapshot) -> str:

@@ -9,11 +9,14 @@ import attrs
 class Config:
     """What the agent is told; `merbridge.config.settings` says what each setting means.
 
-    `source` is "" for commands that take no --source. `cgroup_root` is None where it is to be found by PID 1's mounts.
+    `source` is "" for commands that take no --source. `cgroup_root` is None where it is to be found by PID 1's mounts,
+    `kubeconfig` and `context` where they are to be found as kubectl does.
     """
 
     config: Path | None
     source: str
+    kubeconfig: Path | None
+    context: str | None
     node_name: str
     cgroup_root: Path | None
     bpffs: Path
@@ -30,3 +33,4 @@ class Config:
     max_pods: int
     max_connections: int
     splice: str
+    annotate: str

@@ -145,5 +145,5 @@ def _no_source() -> str:
     setting = SETTINGS["source"]
     return (
         f"no source of pods is given: add {setting.flag} {setting.allowed} (or {setting.variable}, or source: in the "
-        "configuration file), with the output of `kubectl get namespaces,pods -A -o yaml` in the file"
+        "configuration file); such a file has the output of `kubectl get namespaces,pods -A -o yaml`"
     )

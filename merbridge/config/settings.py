@@ -101,8 +101,17 @@ SETTINGS: Mapping[str, Setting] = {
             "YAML file with settings, their names as keys", in_file=False,
         ),
         Setting(
-            "source", "KIND:…", _text, "file:PATH", _always(None), "none: it must be given",
-            "where pods and namespaces are known from: file:PATH, what `kubectl get namespaces,pods -A -o yaml` prints",
+            "source", "KIND", _text, "kubernetes or file:PATH", _always(None), "none: it must be given",
+            "where pods and namespaces are known from: kubernetes (the API), or file:PATH, what `kubectl get "
+            "namespaces,pods -A -o yaml` prints",
+        ),
+        Setting(
+            "kubeconfig", "FILE", _path, "a path", _always(None), "in a pod its service account, else kubectl's",
+            "with --source kubernetes: where the API is and who the agent is there",
+        ),
+        Setting(
+            "context", "NAME", _text, "a context's name", _always(None), "the kubeconfig's current one",
+            "with --source kubernetes: the context of the kubeconfig",
         ),
         Setting(
             "node-name", "NAME", _text, "a node's name", _this_node, "NODE_NAME, then the hostname",
@@ -168,6 +177,10 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "splice", "WHICH", _one_of("off", "to-ztunnel", "both"), "off, to-ztunnel or both", _always("to-ztunnel"),
             "to-ztunnel", "which bytes between app and ztunnel skip the TCP stack; docs/splice.md has what apps notice",
+        ),
+        Setting(
+            "annotate", "WHETHER", _one_of("on", "off"), "on or off", _always("on"), "on",
+            "with --source kubernetes: annotate enrolled pods with ambient.istio.io/redirection=enabled, for istiod",
         ),
     )
 }  # fmt: skip

@@ -54,5 +54,6 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
     own = [
         state.pod_records.spec("pods", max_entries=settings.max_pods),
         state.agent_record.spec("agent"),
+        state.source_records.spec("source"),
     ]
     return evolve(compiled, maps={**compiled.maps, **{spec.name: spec for spec in own}})

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pybpfasm import BPF_F_NO_PREALLOC, HashMap, Length, Struct, be32, u32, u64
 
-_UID, _SHORT, _LONG = 40, 64, 256
+_UID, _SHORT, _LONG, _SENTENCES = 40, 64, 256, 512
 
 Uid = Annotated[bytes, Length(_UID)]
 ShortText = Annotated[bytes, Length(_SHORT)]
 LongText = Annotated[bytes, Length(_LONG)]
+Sentences = Annotated[bytes, Length(_SENTENCES)]
 
 
 class PodKey(Struct):
@@ -48,10 +49,22 @@ class AgentRecord(Struct):
     problem: LongText
 
 
+class SourceRecord(Struct):
+    """How one part of the agent's source is: see `merbridge.sources.SourceState`. `heard` is in seconds since 1970."""
+
+    heard: u64
+    synced: u32
+    reserved: u32
+    version: ShortText
+    name: LongText
+    problem: Sentences
+
+
 AGENT = 0
 
 pod_records = HashMap[PodKey, PodRecord](name="pods", max_entries=4096, flags=BPF_F_NO_PREALLOC)
 agent_record = HashMap[u32, AgentRecord](name="agent", max_entries=1, flags=BPF_F_NO_PREALLOC)
+source_records = HashMap[u32, SourceRecord](name="source", max_entries=8, flags=BPF_F_NO_PREALLOC)
 
 
 def to_text(text: str, size: int = _LONG) -> bytes:
@@ -62,6 +75,11 @@ def to_text(text: str, size: int = _LONG) -> bytes:
 def to_uid(text: str) -> bytes:
     """A UID; the API's have 36 characters."""
     return to_text(text, _UID)
+
+
+def to_sentences(text: str) -> bytes:
+    """Text cut to what `Sentences` hold."""
+    return to_text(text, _SENTENCES)
 
 
 def to_short_text(text: str) -> bytes:

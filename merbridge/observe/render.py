@@ -43,6 +43,12 @@ def _lines(report: Report) -> Iterator[str]:
     ]
     yield from table(["PROGRAM", "ATTACHED", "LINK", "PROGRAM ID"], hooks)
     yield ""
+    sources = [
+        [each.name, "yes" if each.synced else "NO", each.version or "-", _ago(each.heard_seconds_ago)]
+        for each in report.sources
+    ]
+    yield from table(["SOURCE", "SYNCED", "VERSION", "HEARD"], sources)
+    yield ""
     pods = [
         [f"{pod.namespace}/{pod.name}", pod.ip or "-", "yes" if pod.in_mesh else "no", pod.reason]
         for pod in report.pods
@@ -52,6 +58,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield from table(["MAP", "ENTRIES", "OF"], ([m.name, str(m.entries), str(m.max_entries)] for m in report.maps))
     yield ""
     yield from table(["COUNTER", "VALUE"], ([name, str(value)] for name, value in report.counters.items()))
+
+
+def _ago(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{seconds} s ago"
 
 
 def _number(value: int | None) -> str:

@@ -1,6 +1,7 @@
 """What `status` reports, read from the pins alone: whether or not an agent runs."""
 
 import errno
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -44,6 +45,17 @@ class PodReport:
 
 
 @attrs.frozen
+class SourceReport:
+    """How well a part of the agent's source is known. `heard_seconds_ago` is None where it was never known."""
+
+    name: str
+    synced: bool
+    version: str
+    heard_seconds_ago: int | None
+    problem: str
+
+
+@attrs.frozen
 class MapReport:
     """How full a map is."""
 
@@ -64,6 +76,7 @@ class Report:
     ztunnel: str | None
     ztunnel_ip: str | None
     hooks: list[HookReport]
+    sources: list[SourceReport]
     pods: list[PodReport]
     counters: dict[str, int]
     maps: list[MapReport]
@@ -111,7 +124,7 @@ class _PinnedMaps:
 
     def fill(self) -> list[MapReport]:
         """How full the maps are that have been opened."""
-        return [_fill(name, map_) for name, map_ in self._open.items() if map_.spec.name != "counters"]
+        return [_fill(name, map_) for name, map_ in self._open.items() if map_.spec.name not in ("counters", "source")]
 
 
 def _fill(name: str, map_: Map) -> MapReport:
@@ -137,6 +150,7 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
         ztunnel=agent.ztunnel.decode() if agent and ztunnel else None,
         ztunnel_ip=str(ztunnel) if ztunnel else None,
         hooks=hooks,
+        sources=_sources(maps),
         pods=_pods(maps),
         counters=counters,
         maps=maps.fill(),
@@ -182,6 +196,21 @@ def _ztunnel(maps: _PinnedMaps) -> IPv4Address | None:
     return _address(entry.ip4) if entry else None
 
 
+def _sources(maps: _PinnedMaps) -> list[SourceReport]:
+    records = maps.entries(state.source_records, "source")
+    return [_source(record) for _, record in sorted(records.items())] if records else []
+
+
+def _source(record: state.SourceRecord) -> SourceReport:
+    return SourceReport(
+        name=record.name.decode(),
+        synced=bool(record.synced),
+        version=record.version.decode(),
+        heard_seconds_ago=max(0, int(time.time()) - record.heard) if record.heard else None,
+        problem=record.problem.decode(),
+    )
+
+
 def _pods(maps: _PinnedMaps) -> list[PodReport]:
     records = maps.entries(state.pod_records, "pods")
     pods = [_pod(record) for record in records.values()] if records else []
@@ -217,6 +246,8 @@ def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
         why = agent.no_ztunnel.decode() if agent and agent.no_ztunnel else "the agent has not said why"
         refused = report.counters.get("refused_no_ztunnel", 0)
         yield f"no ztunnel is known, connections of enrolled pods are refused ({refused} so far): {why}"
+    for problem in dict.fromkeys(source.problem for source in report.sources if source.problem):
+        yield f"{problem}; the last good state stays in force"
     if agent and agent.problem:
         yield agent.problem.decode()
     if report.counters.get("original_dst_full"):

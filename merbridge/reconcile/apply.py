@@ -29,10 +29,14 @@ V = TypeVar("V", bound=Struct)
 
 @attrs.define
 class Changes:
-    """What was done. `problems` are lines that `status` shows and the log tells: entries that found no room."""
+    """What was done. `problems` are lines that `status` shows and the log tells: entries that found no room.
+
+    `netns` are the cookies of the network namespaces that have an entry now.
+    """
 
     written: int = 0
     removed: int = 0
+    netns: frozenset[int] = frozenset()
     problems: list[str] = attrs.field(factory=list)
 
 
@@ -40,8 +44,8 @@ def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Change
     """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
     changes = Changes()
     _make_equal(datapath.map(settings), _settings(wanted), changes, "")
-    for declaration, memberships in ((netns_info_map, wanted.netns), (cgroup_info_map, wanted.cgroups)):
-        _make_equal(datapath.map(declaration), _pod_infos(memberships), changes, "--max-pods")
+    changes.netns = _make_equal(datapath.map(netns_info_map), _pod_infos(wanted.netns), changes, "--max-pods")
+    _make_equal(datapath.map(cgroup_info_map), _pod_infos(wanted.cgroups), changes, "--max-pods")
     _make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
     _make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
@@ -54,11 +58,17 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
         records.set(state.AGENT, record)
 
 
-def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> None:
+def write_source_records(datapath: Datapath, records: Iterable[state.SourceRecord]) -> None:
+    """Keep how the source's parts are."""
+    _make_equal(datapath.map(state.source_records), dict(enumerate(records)), Changes(), "")
+
+
+def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> frozenset[K]:
+    """Make it so; the keys that have found a place."""
     # Where there is no room for all, the first of them get it, also from others that are there already.
     size = map_.map.spec.max_entries
     placed = dict(itertools.islice(wanted.items(), size))
-    refused = len(wanted) - len(placed)
+    refused = set(itertools.islice(wanted, size, None))
     current = map_.read_all()
     for key in current.keys() - placed.keys():
         changes.removed += map_.delete(key)
@@ -68,12 +78,14 @@ def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, s
         try:
             map_.set(key, value)
         except MapFullError:
-            refused += 1
+            refused.add(key)
         else:
             changes.written += 1
     if refused:
         name = map_.map.spec.name
-        changes.problems.append(f"map {name} is full ({size} entries), {refused} more have no place: raise {setting}")
+        more = len(refused)
+        changes.problems.append(f"map {name} is full ({size} entries), {more} more have no place: raise {setting}")
+    return frozenset(wanted.keys() - refused)
 
 
 def _settings(wanted: Desired) -> dict[int, Ztunnel]:

@@ -2,20 +2,63 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 from merbridge.model import Snapshot
 from merbridge.sources.documents import parse_documents
 from merbridge.sources.errors import MalformedError, SourceError
 from merbridge.sources.objects import snapshot_of
+from merbridge.sources.source import SourceState
 
 
 class FileSource:
-    """Pods and namespaces from one file. It keeps nothing: the caller keeps the last good snapshot."""
+    """Pods and namespaces from one file."""
 
     def __init__(self, path: Path) -> None:
         """The file need not exist yet."""
         self.path = path
+        self._last_good: Snapshot | None = None
+        self._stamp: tuple[int, ...] | None = None
+        self._heard = 0
+        self._problem = ""
+
+    @property
+    def watched_file(self) -> Path:
+        """The file itself."""
+        return self.path
+
+    def start(self) -> None:
+        """Read it for the first time; raises `SourceError` when that fails: then it is the user's to mend."""
+        self.latest()
+        if self._last_good is None:
+            raise SourceError(self._problem)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def descriptors(self) -> tuple[int, ...]:
+        """None: who watches the file knows when to ask."""
+        return ()
+
+    def latest(self) -> Snapshot | None:
+        """What the file held when it could be read last; read anew if it may have changed."""
+        stamp = self.stamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._last_good = self.read()
+            except SourceError as err:
+                self._problem = str(err)
+            else:
+                self._problem = ""
+        if not self._problem:
+            self._heard = int(time.time())
+        return self._last_good
+
+    def states(self) -> tuple[SourceState, ...]:
+        """The file."""
+        return (SourceState(f"file:{self.path}", self._last_good is not None, "", self._heard, self._problem),)
 
     def read(self) -> Snapshot:
         """Read the whole file; raises `SourceError` when it is unreadable, half-written or not a list of pods."""
@@ -52,15 +95,3 @@ class FileSource:
         if not stat.S_ISREG(self.path.stat().st_mode):
             raise SourceError(f"{self.path}: not a regular file: --source file: needs one that can be read again")
         return self.path.read_bytes()
-
-
-def parse_source(text: str) -> FileSource:
-    """The source that `--source` names; raises `SourceError` for a kind that does not exist."""
-    kind, colon, rest = text.partition(":")
-    if kind == "file" and rest:
-        return FileSource(Path(rest))
-    what = "a file: source without a path" if kind == "file" and colon else "no such source"
-    raise SourceError(
-        f"--source {text!r}: {what}: what exists is file:PATH, with the output of "
-        "`kubectl get namespaces,pods -A -o yaml`"
-    )

@@ -42,6 +42,16 @@ def snapshot_of(documents: Iterable[Mapping[str, Any]]) -> Snapshot:
     return Snapshot(namespaces=namespaces, pods=tuple(pods.values()))
 
 
+def pod_of(content: Mapping[str, Any]) -> Pod:
+    """The pod of one object of the API's; raises `MalformedError` that names it."""
+    return _pod(_Item("a pod of the API", "Pod", content))
+
+
+def namespace_labels_of(content: Mapping[str, Any]) -> Mapping[str, str]:
+    """The labels of one namespace of the API's; raises `MalformedError` that names it."""
+    return _namespace(_Item("a namespace of the API", "Namespace", content))[1]
+
+
 def _no_list(documents: list[Mapping[str, Any]]) -> str:
     if any("items" in document for document in documents):
         return "a list without `kind: List`: half-written?"
@@ -77,12 +87,16 @@ def _list_items(place: str, document: Mapping[str, Any], default_kind: str | Non
 
 
 def _add_namespace(namespaces: dict[str, Mapping[str, str]], item: _Item) -> None:
-    metadata = _Fields(item.place, "metadata", _required_mapping(item.place, item.content, "metadata"))
-    name = metadata.required_text("name")
-    named = metadata.of(f"Namespace {name}")
+    name, labels = _namespace(item)
     if name in namespaces:
         raise MalformedError(f"Namespace {name} is in the file twice")
-    namespaces[name] = named.texts("labels")
+    namespaces[name] = labels
+
+
+def _namespace(item: _Item) -> tuple[str, Mapping[str, str]]:
+    metadata = _Fields(item.place, "metadata", _required_mapping(item.place, item.content, "metadata"))
+    name = metadata.required_text("name")
+    return name, metadata.of(f"Namespace {name}").texts("labels")
 
 
 def _add_pod(pods: dict[str, Pod], item: _Item) -> None:

@@ -285,7 +285,7 @@ def assert_carries(cluster: Cluster, handle: int, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pin", ["maps/netns_info_map", "maps/sockets", "maps/agent", "links/connect4", "links/redirect"]
+    "pin", ["maps/netns_info_map", "maps/sockets", "maps/agent", "maps/source", "links/connect4", "links/redirect"]
 )
 def test_pin_removed_by_hand_is_made_again(cluster: Cluster, pin: str) -> None:
     """With one pin missing, the next run makes that object anew and keeps the others."""

@@ -385,7 +385,7 @@ def test_kernel_without_a_feature_is_told(cluster: Cluster, command: str, number
 def test_missing_source_is_asked_for(cluster: Cluster) -> None:
     """Without a source, the line says how to give one, and what belongs into the file."""
     line = refused(cluster, without=["--source"])
-    assert line.startswith("merbridge run: no source of pods is given: add --source file:PATH")
+    assert line.startswith("merbridge run: no source of pods is given: add --source kubernetes or file:PATH")
     assert "kubectl get namespaces,pods -A -o yaml" in line
 
 

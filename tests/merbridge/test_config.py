@@ -31,6 +31,8 @@ def test_defaults() -> None:
     assert load_config(SOURCE, {"NODE_NAME": "node-1"}) == Config(
         config=None,
         source="file:/pods.yaml",
+        kubeconfig=None,
+        context=None,
         node_name="node-1",
         cgroup_root=None,
         bpffs=Path("/sys/fs/bpf/merbridge"),
@@ -47,6 +49,7 @@ def test_defaults() -> None:
         max_pods=4096,
         max_connections=65536,
         splice="to-ztunnel",
+        annotate="on",
     )
 
 
@@ -54,7 +57,7 @@ def test_table_and_values_agree() -> None:
     """Each setting has its field, and its parser and its default give that field's type."""
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
-    samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes"}
+    samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes", "annotate": "on"}
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)
@@ -130,7 +133,7 @@ def test_bad_value_names_its_variable_or_file(file: Path) -> None:
     ("text", "expected"),
     [
         ("out-prt: 1\n", "unknown setting 'out-prt': did you mean out-port?"),
-        ("zzz: 1\n", "unknown setting 'zzz': known are source, node-name,"),
+        ("zzz: 1\n", "unknown setting 'zzz': known are source, kubeconfig, context, node-name,"),
         ("config: other.yaml\n", "unknown setting 'config'"),
         ("out-port: 1\nout_port: 2\n", "out-port is given twice"),
         ("out-port: [1]\n", "out-port is not a single value: give a TCP port, 1 to 65535"),
@@ -154,7 +157,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 def test_no_source() -> None:
     """`run` without a source says so and how to give one; a command without --source needs none."""
-    with pytest.raises(ConfigError, match=r"no source of pods is given: add --source file:PATH"):
+    with pytest.raises(ConfigError, match=r"no source of pods is given: add --source kubernetes or file:PATH"):
         load_config({}, {})
     assert load_config({}, {}, names=("bpffs",)).source == ""
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from merbridge.config import load_config
 from merbridge.model import Pod, Snapshot
-from merbridge.sources import FileSource, SourceError, parse_source
+from merbridge.sources import FileSource, SourceError, choose_source
 
 # The order of keys and the quoting are kubectl's.
 KUBECTL_YAML = """\
@@ -341,10 +342,30 @@ def test_stamp_sees_each_way_of_changing(tmp_path: Path) -> None:
     assert len(set(stamps)) == len(stamps)
 
 
-def test_parse_source(tmp_path: Path) -> None:
-    """`file:PATH` is the one source there is; anything else says so."""
-    assert parse_source(f"file:{tmp_path}/a:b").path == tmp_path / "a:b"
-    for text in ("", "file:", "file", "kubernetes:", "/pods.yaml"):
-        with pytest.raises(SourceError, match=r"what exists is file:PATH") as caught:
-            parse_source(text)
+def test_last_good_state_is_kept(tmp_path: Path) -> None:
+    """A file that becomes unreadable changes nothing but the source's state; a good one is taken again."""
+    path = tmp_path / "pods.yaml"
+    path.write_text(KUBECTL_YAML)
+    source = FileSource(path)
+    source.start()
+    good = source.latest()
+    assert good is not None
+    path.write_text("kind: List\nitems: [")
+    assert source.latest() is good
+    (state,) = source.states()
+    assert (state.name, state.synced) == (f"file:{path}", True)
+    assert state.problem.startswith(f"{path}: ")
+    path.write_text(KUBECTL_YAML.replace("web-0", "web-9"))
+    assert source.latest() != good
+    assert source.states()[0].problem == ""
+
+
+def test_choice_of_the_source(tmp_path: Path) -> None:
+    """`file:PATH` is this source; what is no source says what there is."""
+    chosen = choose_source(load_config({"source": f"file:{tmp_path}/a:b"}, {}))
+    assert isinstance(chosen, FileSource)
+    assert chosen.path == tmp_path / "a:b"
+    for text in ("file:", "file", "kubernetes:", "/pods.yaml"):
+        with pytest.raises(SourceError, match=r"what exists is kubernetes, and file:PATH with the output of") as caught:
+            choose_source(load_config({"source": text}, {}))
         assert repr(text) in str(caught.value)
