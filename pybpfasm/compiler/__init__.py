@@ -15,7 +15,7 @@ from pybpfasm.compiler.frontend.lowering import Lowering
 from pybpfasm.compiler.frontend.moved_packets import check_packets
 from pybpfasm.compiler.frontend.references import check_references
 from pybpfasm.compiler.frontend.sections import Sections
-from pybpfasm.compiler.passes.pipeline import Watch
+from pybpfasm.compiler.passes.pipeline import FRONTEND, SIMPLIFIED, Watch
 from pybpfasm.compiler.targets import AnyTarget, target_for
 from pybpfasm.errors import BpfError
 from pybpfasm.ir.function import Function, Unit, reverse_postorder
@@ -28,7 +28,15 @@ from pybpfasm.spec import CollectionSpec, FunctionInfo, MapSpec, ProgramSpec, Re
 if TYPE_CHECKING:
     from pybpfasm.btf import Btf
 
-__all__ = ["STACK_BYTES", "CompileError", "Target", "compile_collection", "compile_program", "operations_of"]
+__all__ = [
+    "STACK_BYTES",
+    "CompileError",
+    "Target",
+    "compile_collection",
+    "compile_program",
+    "operations_of",
+    "passes_of",
+]
 
 STACK_BYTES = 512
 
@@ -108,7 +116,6 @@ def operations_of(
     program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None
 ) -> Operations:
     """What a program is when all passes are done. Raises `CompileError`."""
-    from pybpfasm.compiler.passes.pipeline import SIMPLIFIED
     from pybpfasm.ir.text import format_function, format_operation
 
     texts: list[str] = []
@@ -125,6 +132,27 @@ def operations_of(
     lowering = Lowering({}, target_for(target), Sections(), kernel_types)
     spec = _with_sections(_compile(program, lowering, watch), lowering)
     return Operations(spec, "\n\n".join(texts), tuple(placed))
+
+
+def passes_of(
+    program: Program[Any], *, target: AnyTarget | None = None, kernel_types: "Btf | None" = None
+) -> tuple[tuple[str, str], ...]:
+    """What each pass has made of a program: the pass's name, and all functions that it has seen so far as text.
+
+    The first is "frontend", what the source means before any pass. Raises `CompileError`.
+    """
+    from pybpfasm.ir.text import format_function
+
+    texts: dict[Function, str] = {}
+    found: list[tuple[str, str]] = []
+
+    def watch(name: str, function: Function) -> None:
+        texts[function] = format_function(function)
+        found.append((name, "\n\n".join(texts.values())))
+
+    lowering = Lowering({}, target_for(target), Sections(), kernel_types)
+    _compile(program, lowering, watch)
+    return tuple(each for each in found if each[0] != SIMPLIFIED)
 
 
 def _with_sections(spec: ProgramSpec, lowering: Lowering) -> ProgramSpec:
@@ -171,6 +199,8 @@ def _lowered(program: Program[Any], lowering: Lowering) -> Function:
 def _generated(function: Function, lowering: Lowering, watch: Watch | None) -> Code:
     try:
         unit = Unit(function, lowering.functions.all)
+        if watch is not None:
+            watch(FRONTEND, function)
         code = generate(unit, lowering.target, watch)
     except EncodingError:
         reason = "the program is too long: no jump reaches over 32767 instructions; unroll less"

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import checked_form
 import pytest
 from cgroup_caller import Caller, cgroup2_mount
 from written_modules import PRELUDE, MakeModule, import_source
 
 from pybpfasm.kernel import sys as kernel
+
+checked_form.install()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ _ON_CONNECT = (
 NEEDS = {
     "connect4": (features.CONNECT4, *_ON_CONNECT),
     "connect6": (features.CONNECT6, *_ON_CONNECT),
+    "getpeername4": (features.GETPEERNAME4, features.SK_STORAGE_IN_SOCK_ADDR),
+    "getpeername6": (features.GETPEERNAME4, features.SK_STORAGE_IN_SOCK_ADDR),
     "getsockopt": (features.GETSOCKOPT,),
     "redirect": (features.SK_MSG, features.SK_STORAGE_IN_SK_MSG),
     "sockops": (features.SOCK_OPS, features.NETNS_COOKIE_IN_SOCK_OPS),

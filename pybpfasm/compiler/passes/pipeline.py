@@ -56,5 +56,6 @@ def simplify(function: Function, watch: Watch | None = None) -> dict[Value, int]
     return bits
 
 
-# What `watch` is told when all passes are done.
+# What `watch` is told before the first pass, and when all passes are done.
+FRONTEND = "frontend"
 SIMPLIFIED = "simplified"
