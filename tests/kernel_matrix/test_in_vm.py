@@ -18,6 +18,8 @@ RANDOM = "two sets of random programs (0 and 4) for each kernel's JIT; all forty
 
 # As --deselect takes them: what a test's name begins with.
 LEFT_OUT = {
+    "tests/merbridge/test_host_to_pod.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
+    "tests/merbridge/test_host_to_pod.py::test_fail_open_lets_connections_through": AGENT,
     "tests/merbridge/test_interception.py::test_new_pod_is_intercepted_once_the_source_names_it": AGENT,
     "tests/merbridge/test_interception.py::test_pod_on_the_host_network_is_not_intercepted": AGENT,
     "tests/merbridge/test_interception.py::test_ztunnels_own_connections_are_not_intercepted": AGENT,
@@ -50,6 +52,7 @@ KEYWORD = [
 # Files of tests that start the agent, and are not run on other kernels at all.
 AGENTS_OWN = {
     "test_agent_life.py": "adoption, replacement and cleanup of pins, in dozens of starts of the agent: too slow there",
+    "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
     "test_status.py": "what `status` says of states that each test makes up; that it finds a kernel's datapath "
@@ -75,5 +78,5 @@ def test_each_test_with_a_datapath_is_run_or_left_out() -> None:
     """Its file is among the arguments, and so whole but for the above, or has a reason of its own."""
     with_datapath = {path.name for path in TESTS.glob("merbridge/test_*.py") if "cluster: Cluster" in path.read_text()}
     run = {name for name in with_datapath if f"tests/merbridge/{name}" in ARGUMENTS}
-    assert run == {"test_interception.py", "test_original_dst.py", "test_splice.py"}
+    assert run == {"test_host_to_pod.py", "test_interception.py", "test_original_dst.py", "test_splice.py"}
     assert with_datapath - run == set(AGENTS_OWN)
