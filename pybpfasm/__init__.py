@@ -148,6 +148,14 @@ if TYPE_CHECKING:
         sk_lookup_udp,
         sk_release,
         skc_lookup_tcp,
+        skc_to_mptcp_sock,
+        skc_to_tcp6_sock,
+        skc_to_tcp_request_sock,
+        skc_to_tcp_sock,
+        skc_to_tcp_timewait_sock,
+        skc_to_udp6_sock,
+        skc_to_unix_sock,
+        sock_from_file,
         tcp_sock,
     )
     from pybpfasm.lang.storages import CgroupStorage, InodeStorage, TaskStorage
@@ -263,8 +271,10 @@ if not TYPE_CHECKING:
             "lang.kptrs": "Kptr kptr_xchg",
             "lang.nested_maps": "ArrayOfMaps HashOfMaps",
             "lang.storages": "CgroupStorage InodeStorage TaskStorage",
-            "lang.sockets": """CURRENT_NETNS Tuple4 Tuple6 get_listener_sock sk_fullsock sk_lookup_tcp
-                sk_lookup_udp sk_release skc_lookup_tcp tcp_sock""",
+            "lang.sockets": """CURRENT_NETNS Tuple4 Tuple6 get_listener_sock sk_fullsock sk_lookup_tcp sk_lookup_udp
+                sk_release skc_lookup_tcp tcp_sock skc_to_mptcp_sock skc_to_tcp6_sock
+                skc_to_tcp_request_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_udp6_sock
+                skc_to_unix_sock sock_from_file""",
             "lang.types": """Bits Length Struct Union be16 be32 be64 htonl htonll htons i8 i16 i32 i64 ip4 ntohl ntohll
                 ntohs u8 u16 u32 u64""",
         },
@@ -445,9 +455,17 @@ __all__ = [
     "sk_reuseport_migrate",
     "skb_verdict",
     "skc_lookup_tcp",
+    "skc_to_mptcp_sock",
+    "skc_to_tcp6_sock",
+    "skc_to_tcp_request_sock",
+    "skc_to_tcp_sock",
+    "skc_to_tcp_timewait_sock",
+    "skc_to_udp6_sock",
+    "skc_to_unix_sock",
     "smod",
     "snprintf",
     "sock_create",
+    "sock_from_file",
     "sock_ops",
     "sock_release",
     "socket_filter",

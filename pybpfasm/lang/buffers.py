@@ -36,5 +36,8 @@ Into = Annotated[Record | bytes | list[Any] | Buffer, "into"]
 # The same where the kernel knows the size: a struct of its own, a number of 8 bytes.
 Exact = Annotated[Record | bytes | list[Any] | Buffer, "exact"]
 
+# A constant text, which is handed over with a zero at its end.
+Text = Annotated[bytes, "text"]
+
 # An object of the kernel's, by pointer: a socket, a struct of the kernel, a context where the helper takes one.
 KernelObject = Annotated[KernelStruct | Context, "object"]

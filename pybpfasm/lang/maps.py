@@ -157,11 +157,21 @@ class PerCpuHash(_Keyed[K, V]):
 
     type = MapType.PERCPU_HASH
 
+    @method(Helper.MAP_LOOKUP_PERCPU_ELEM, "map", "key", "cpu", gives="value")
+    def lookup_on(self, key: K, cpu: int) -> V | None:
+        """Another CPU's value at `key`, in place (Linux 5.19); None if there is no such entry or CPU."""
+        only_in_program("lookup_on")
+
 
 class LruPerCpuHash(_Keyed[K, V]):
     """BPF_MAP_TYPE_LRU_PERCPU_HASH: both."""
 
     type = MapType.LRU_PERCPU_HASH
+
+    @method(Helper.MAP_LOOKUP_PERCPU_ELEM, "map", "key", "cpu", gives="value")
+    def lookup_on(self, key: K, cpu: int) -> V | None:
+        """Another CPU's value at `key`, in place (Linux 5.19); None if there is no such entry or CPU."""
+        only_in_program("lookup_on")
 
 
 class LpmTrie(_Keyed[K, V]):
@@ -186,6 +196,11 @@ class PerCpuArray(_Entries[K, V]):
     """BPF_MAP_TYPE_PERCPU_ARRAY, keyed by u32: a program sees the value of the CPU it runs on."""
 
     type = MapType.PERCPU_ARRAY
+
+    @method(Helper.MAP_LOOKUP_PERCPU_ELEM, "map", "key", "cpu", gives="value")
+    def lookup_on(self, key: K, cpu: int) -> V | None:
+        """Another CPU's value at `key`, in place (Linux 5.19); None if there is no such entry or CPU."""
+        only_in_program("lookup_on")
 
 
 class LocalStorage(MapDeclaration[K, V]):

@@ -1,11 +1,14 @@
 """Sockets that a program looks up by addresses and ports."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pybpfasm.lang.contexts import Context, Sock, SockCommon, TcpSock
+from pybpfasm.lang.kernel_structs import KernelStruct
 from pybpfasm.lang.layout import Length
 from pybpfasm.lang.maps import only_in_program
 from pybpfasm.lang.types import Struct, be16, be32
+
+S = TypeVar("S", bound=KernelStruct)
 
 # BPF_F_CURRENT_NETNS: that of the program's context.
 CURRENT_NETNS = -1
@@ -71,3 +74,51 @@ def get_listener_sock(sock: SockCommon) -> Sock | None:
     """The listening socket that a socket belongs to; None if there is none."""
     del sock
     only_in_program("get_listener_sock")
+
+
+def skc_to_tcp_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct tcp_sock, if this is a TCP socket; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_tcp_sock")
+
+
+def skc_to_tcp6_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct tcp6_sock, if this is a TCP socket over IPv6; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_tcp6_sock")
+
+
+def skc_to_tcp_timewait_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct tcp_timewait_sock, if this is a TCP socket that waits in TIME_WAIT; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_tcp_timewait_sock")
+
+
+def skc_to_tcp_request_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct tcp_request_sock, if this is a TCP connection that is being set up; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_tcp_request_sock")
+
+
+def skc_to_udp6_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct udp6_sock, if this is a UDP socket over IPv6; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_udp6_sock")
+
+
+def skc_to_unix_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct unix_sock, if this is a Unix socket; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_unix_sock")
+
+
+def skc_to_mptcp_sock(sock: SockCommon | KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's own struct mptcp_sock, if this is an MPTCP socket; None if not."""
+    del sock, as_type
+    only_in_program("skc_to_mptcp_sock")
+
+
+def sock_from_file(file: KernelStruct, as_type: type[S]) -> S | None:
+    """The kernel's struct socket behind a file, `sock_from_file(f, socket)` (Linux 5.11); None if it is no socket."""
+    del file, as_type
+    only_in_program("sock_from_file")

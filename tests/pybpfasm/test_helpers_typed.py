@@ -13,7 +13,7 @@ from pybpfasm.kernel.collection import Collection
 from pybpfasm.kernel.target import named_target
 from pybpfasm.kernel.verifier import VerifierError
 from pybpfasm.lang import helpers
-from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject
+from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject, Text
 from pybpfasm.lang.contexts import Context, SockAddr, SockOps, Sysctl
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.lang.packets import SkBuff, SkMsg, XdpMd
@@ -81,6 +81,8 @@ def call_of(name: str) -> tuple[str, str]:
             arguments.append("ctx")
         elif hint == be16:
             arguments.append("htons(0x8100)")
+        elif hint == Text:
+            arguments.append("b'text'")
         elif hint in (Data, Into, Exact):
             arguments.append("buffer")
         elif isinstance(origin, type) and issubclass(origin, MapDeclaration):

@@ -28,7 +28,7 @@ from pybpfasm.compiler.frontend.values import (
 )
 from pybpfasm.ir.operations import Argument, Call, StackAddress, Swap
 from pybpfasm.lang import types as lang
-from pybpfasm.lang.buffers import MOST_BYTES, Buffer, Data, Exact, Into, KernelObject
+from pybpfasm.lang.buffers import MOST_BYTES, Buffer, Data, Exact, Into, KernelObject, Text
 from pybpfasm.lang.callbacks import loop
 from pybpfasm.lang.contexts import Sockopt
 from pybpfasm.lang.dynptrs import Dynptr
@@ -233,8 +233,10 @@ class Calls:
                 arguments.append(self._lowering.maps.stored(argument, used_map.key_annotation, "key"))
             elif hint in (Data, Into, Exact):
                 arguments += self._bytes(argument, hint)
+            elif hint == Text:
+                arguments.append(self._constant_text(argument))
             elif hint == KernelObject:
-                arguments.append(self._kernel_object(argument))
+                arguments.append(self.kernel_object(argument))
             else:
                 arguments.append(self.plain_argument(argument, self.expected(argument, hint)))
         return self._call(node, function.__bpf_helper__, arguments, hints["return"])  # type: ignore[attr-defined]  # marked
@@ -251,7 +253,14 @@ class Calls:
         base, size = self._lowering.maps.data(node, to_write=hint != Data)
         return [base] if hint == Exact else [base, size]
 
-    def _kernel_object(self, node: ast.expr) -> Argument:
+    def _constant_text(self, node: ast.expr) -> Argument:
+        """Where a constant lies among what is read-only, with a zero behind it."""
+        found = self._lowering.expressions.constant(node)
+        if not isinstance(found, bytes) or not found or b"\0" in found:
+            self._lowering.fail(node, "a constant text without zeros is wanted here, such as b'abc'")
+        return self._lowering.variables.text(found + b"\0")
+
+    def kernel_object(self, node: ast.expr) -> Argument:
         """A pointer to an object of the kernel's, of whatever kind the helper takes: the verifier looks at it."""
         value = self._lowering.expressions.value(node)
         if isinstance(value, KernelPlace):

@@ -24,6 +24,16 @@ _SEEN_AS: dict[Callable[..., Any], tuple[Helper, type[Context]]] = {
     lang.tcp_sock: (Helper.TCP_SOCK, TcpSock),
     lang.get_listener_sock: (Helper.GET_LISTENER_SOCK, Sock),
 }
+_AS_KERNELS: dict[Callable[..., Any], Helper] = {
+    lang.skc_to_tcp_sock: Helper.SKC_TO_TCP_SOCK,
+    lang.skc_to_tcp6_sock: Helper.SKC_TO_TCP6_SOCK,
+    lang.skc_to_tcp_timewait_sock: Helper.SKC_TO_TCP_TIMEWAIT_SOCK,
+    lang.skc_to_tcp_request_sock: Helper.SKC_TO_TCP_REQUEST_SOCK,
+    lang.skc_to_udp6_sock: Helper.SKC_TO_UDP6_SOCK,
+    lang.skc_to_unix_sock: Helper.SKC_TO_UNIX_SOCK,
+    lang.skc_to_mptcp_sock: Helper.SKC_TO_MPTCP_SOCK,
+    lang.sock_from_file: Helper.SOCK_FROM_FILE,
+}
 _TUPLES = (lang.Tuple4.__layout__.size, lang.Tuple6.__layout__.size)
 
 
@@ -38,6 +48,7 @@ class Sockets:
         return {
             **{each: self._with(self._look_up, each) for each in _LOOKUPS},
             **{each: self._with(self._seen_as, each) for each in _SEEN_AS},
+            **{each: self._with(self._as_the_kernels, each) for each in _AS_KERNELS},
             lang.sk_release: self._release,
         }
 
@@ -61,6 +72,16 @@ class Sockets:
         helper, target = _SEEN_AS[function]
         argument = self._lowering.calls.bind(node, function)["sock"]
         return self._found(node, helper, (self._socket(argument),), target)
+
+    def _as_the_kernels(self, node: ast.Call, function: Callable[..., Any]) -> Pointer:
+        """A pointer to a struct of the kernel's, of which the verifier knows."""
+        lowering = self._lowering
+        bound = lowering.calls.bind(node, function)
+        thing = lowering.calls.kernel_object(bound["file" if function is lang.sock_from_file else "sock"])
+        target = lowering.kernel.class_argument(bound["as_type"])
+        result = lowering.value(Type(Kind.KERNEL, nullable=True))
+        lowering.emit(Call(result, _AS_KERNELS[function], (thing,), lowering.location(node)))
+        return Pointer(result, target, nullable=True, kind=Kind.KERNEL)
 
     def _release(self, node: ast.Call) -> Constant:
         lowering = self._lowering
