@@ -61,7 +61,7 @@ def guard(ctx: SockAddr) -> int:
 
 def addresses_of(path: Path) -> dict[int, int]:
     """The addresses of a file, one a line, as numbers, each with its line's number; `#` begins a comment."""
-    found = {}
+    found: dict[int, int] = {}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         text = line.partition("#")[0].strip()
         try:

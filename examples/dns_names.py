@@ -84,7 +84,8 @@ def question(ctx: SkBuff) -> int:
 
 def text_of(name: Name) -> str:
     """A name as it is written: its labels with dots between."""
-    labels, left = [], bytes(name.octets)
+    labels: list[str] = []
+    left = bytes(name.octets)
     while left and left[0]:
         labels.append(left[1 : 1 + left[0]].decode(errors="replace"))
         left = left[1 + left[0] :]

@@ -1,10 +1,10 @@
-"""Make pybpfasm/kernel/target_data.py of what `python -m pybpfasm probe --json --helpers all` said on other kernels.
+"""Make pybpfasm/lang/target_data.py of what `python -m pybpfasm probe --json --helpers all` said on other kernels.
 
     for kernel in 5.10 6.1 6.12 7.2; do
         python -m tools.vm --kernel $kernel --results build/targets/$kernel -- \\
             sh -c 'python -m pybpfasm probe --json --helpers all > /vm/results/probe.json'
     done
-    python tools/measure_targets.py build/targets && ruff format pybpfasm/kernel/target_data.py
+    python tools/measure_targets.py build/targets && ruff format pybpfasm/lang/target_data.py
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_OUTPUT = Path(__file__).parents[1] / "pybpfasm" / "kernel" / "target_data.py"
+_OUTPUT = Path(__file__).parents[1] / "pybpfasm" / "lang" / "target_data.py"
 
 _HEAD = '''"""What kernels of some versions have, as it was measured on Debian's.
 

@@ -207,7 +207,7 @@ def _generated(function: Function, lowering: Lowering, watch: Watch | None) -> C
         raise CompileError(function.location, reason) from None
     used = stack_bytes(unit, code)
     if used > STACK_BYTES:
-        reason = f"the program needs {used} bytes of stack, {STACK_BYTES} are there: use less"
+        reason = f"the program needs {used} bytes of stack, {STACK_BYTES} are there: keep it in a map"
         raise CompileError(function.location, reason)
     return code
 

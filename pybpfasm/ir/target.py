@@ -25,6 +25,10 @@ class KernelFacts(Protocol):
         """All helpers that it has for whatever type of program; None if that is not known."""
 
 
+# Helpers are numbered as they came; bpf_redirect_peer came with 5.10.
+_IN_ALL = frozenset(range(1, 156))
+
+
 @frozen
 class Target:
     """What the compiler makes use of; without a kernel that it compiles for, what all from 5.10 on have.
@@ -35,7 +39,7 @@ class Target:
     """
 
     name: str = "5.10"
-    helpers: frozenset[Helper] | None = field(default=None, repr=False)
+    helpers: frozenset[int] | None = field(default=_IN_ALL, repr=False)
     isa: int = 3
     store_immediate_to_context: bool = False  # 6.4, f37a8cb84cce
     stack_by_index: bool = False  # 5.12, 01f810ace9ed

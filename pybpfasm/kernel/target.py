@@ -14,7 +14,7 @@ from pybpfasm.kernel.features import Feature
 from pybpfasm.kernel.probes.helpers import find_helpers
 from pybpfasm.kernel.probes.instructions import IsaLevel, find_isa_level
 from pybpfasm.kernel.probes.tables import all_features
-from pybpfasm.kernel.target_data import FEATURES, HELPERS, ISA_LEVELS, KERNELS
+from pybpfasm.lang.target_data import FEATURES, HELPERS, ISA_LEVELS, KERNELS
 from pybpfasm.records import field, frozen
 from pybpfasm.uapi import Helper, ProgramType
 
@@ -30,7 +30,7 @@ class Target:
 
     `name` is its version or release, `isa` the level of its instructions, `features` says by their names which of
     `pybpfasm.kernel.features` and of the tables of `pybpfasm.kernel.probes` it has. `known_helpers` are all that it has
-    for whatever type of program, but for those that print; None for the running kernel, which is not asked for all.
+    for whatever type of program; None for the running kernel, which is not asked for all.
     """
 
     name: str
@@ -87,10 +87,9 @@ def named_target(name: str) -> Target:
         raise BpfError(f"there is no target {name!r}: there are {', '.join(KERNELS)}")
     place = KERNELS.index(name)
     known = {feature: marks[place] == "+" for feature, marks in FEATURES.items()}
-    everywhere = 0
-    for masks in HELPERS.values():
-        everywhere |= masks[place]
-    helpers = frozenset(each for each in Helper if everywhere >> each & 1)
+    # They are numbered as they came; not all of them can be called by a program that does nothing else.
+    newest = max(masks[place].bit_length() - 1 for masks in HELPERS.values())
+    helpers = frozenset(each for each in Helper if 0 < each <= newest)
     find = partial(_measured_helpers, place)
     return Target(name, IsaLevel(ISA_LEVELS[place]), MappingProxyType(known), find, helpers)
 

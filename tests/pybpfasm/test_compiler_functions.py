@@ -109,7 +109,12 @@ VARIABLES = "from typing import TypeVar\nT = TypeVar('T')\nS = TypeVar('S', boun
 
 # The inline function | its call | line and piece | reason.
 INLINE = [
-    ("def f(x) -> int:\n    return 1", "f(1)", "f(1)", "parameter `x` of f has no annotation"),
+    (
+        "def f(x) -> int:\n    return 1",
+        "f(1)",
+        "def f(x) -> int: | x)",
+        "parameter `x` of f has no annotation: declare its type",
+    ),
     (
         "def f(x: 'Missing') -> int:\n    return 1",
         "f(1)",
@@ -327,7 +332,7 @@ prog = make()
 def test_columns_count_characters(write_module: MakeModule) -> None:
     """Letters beyond ASCII before the place count as one column each."""
     error = refusal(write_module, with_body("größe = 'ÄÖÜ'; x = nowhere", ""))
-    assert error.reason == "str cannot be given to the name `größe`"
+    assert error.reason == "str cannot be given to the name `größe`: a name holds a number, a pointer or a struct"
     error = refusal(write_module, with_body("größe = 1; x = nowhere", ""))
     assert_points_at(error, "größe = 1; x = nowhere | nowhere")
 

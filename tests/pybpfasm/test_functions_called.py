@@ -245,8 +245,8 @@ def test_callbacks(
 
 # Statements | the line and the piece of it that the error points at | the beginning of the reason.
 RULES = [
-    ("v.a = recursive(1)", "return recursive(x) | recursive", "recursive calls itself: no function of a BPF program can"),
-    ("v.a = six(1, 2, 3, 4, 5, 6)", "v.a = six(1, 2, 3, 4, 5, 6) | six", "a subprogram has at most 5 parameters: hand over a struct"),
+    ("v.a = recursive(1)", "return recursive(x) | recursive", "recursive calls itself, which no function can here: write a loop"),
+    ("v.a = six(1, 2, 3, 4, 5, 6)", "def six(a: int, b: int, c: int, d: int, e: int, f: int) -> int: | def", "a subprogram has at most 5 parameters: hand over a struct"),
     ("p = gives_pointer(1)", "p = gives_pointer(1) | gives", "gives_pointer returns Pair | None: a function of its own returns a number or None"),
     ("v.a = mixed(1, 2)", "return y | y", "this returns u64, another `return` of the function i64: declare `-> i64`"),
     ("v.a = add(v.port, 1)", "v.a = add(v.port, 1) | v.port", "this is be16 where int is wanted: convert it with ntohs()"),

@@ -35,7 +35,7 @@ def test_only_a_constant_text_is_taken(write_module: MakeModule, text: str) -> N
     """What else is given for one is refused at its place."""
     line = f"return 1 if h.strncmp(word, {text}) == 0 else 2"
     module = write_module(f"@bpf.tc\ndef prog(ctx: SkBuff) -> int:\n    word = Buffer(4)\n    {line}\n")
-    assert_refused(module, f"{line} | {text}", "")
+    assert_refused(module, f"{line} | {text}", "", running_target())
 
 
 @pytest.mark.needs(features.LOOP)

@@ -10,7 +10,7 @@ from written_modules import MakeModule
 from pybpfasm import isa
 from pybpfasm.compiler import CompileError, compile_program, frontend
 from pybpfasm.kernel.collection import Collection
-from pybpfasm.kernel.target import named_target
+from pybpfasm.kernel.target import named_target, running_target
 from pybpfasm.kernel.verifier import VerifierError
 from pybpfasm.lang import helpers
 from pybpfasm.lang.buffers import Data, Exact, Into, KernelObject, Text
@@ -135,7 +135,7 @@ def test_what_stands_elsewhere_is_called_there() -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_each_can_be_called(write_module: MakeModule, name: str) -> None:
     """A call compiles to one call of that number, with an argument in a register for each of the kernel's."""
-    spec = compile_program(write_module(source_of(name)).prog)
+    spec = compile_program(write_module(source_of(name)).prog, target=named_target("7.2"))
     calls = [each for each in spec.instructions if each == isa.call(FUNCTIONS[name].__bpf_helper__)]
     assert len(calls) == 1
 
@@ -143,7 +143,7 @@ def test_each_can_be_called(write_module: MakeModule, name: str) -> None:
 @pytest.mark.parametrize("name", LOADED.split())
 def test_the_verifier_agrees(write_module: MakeModule, name: str) -> None:
     """The arguments are of the kinds that the kernel's own prototype has."""
-    spec = compile_program(write_module(source_of(name)).prog)
+    spec = compile_program(write_module(source_of(name)).prog, target=running_target())
     try:
         Collection.load(CollectionSpec({"prog": spec}, dict(spec.maps))).close()
     except VerifierError as error:

@@ -4,10 +4,11 @@ import ast
 import typing
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pybpfasm.compiler.frontend.annotations import AnnotationError, Expected, expected, hints_of
 from pybpfasm.compiler.frontend.conditions import RESULT
+from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.returns import ToCaller, ToCondition
 from pybpfasm.compiler.frontend.signatures import bind, parameters_of
 from pybpfasm.compiler.frontend.source import Source
@@ -131,7 +132,9 @@ class Calls:
             case Constant(value=function) if function is lang.ip4:
                 return self._address_constant(node)
             case _:
-                hint = " (mark a function of yours with @inline)" if isinstance(callee, Constant) else ""
+                hint = ": mark a function of yours with @inline" if isinstance(callee, Constant) else ""
+                if isinstance(callee, Constant) and callee.value is print:
+                    hint = ": use printk(…)"
                 self._lowering.fail(node.func, f"{describe(callee)} cannot be called in a BPF program{hint}")
 
     def inline_condition(self, node: ast.Call, callee: Value, yes: "Junction", no: "Junction") -> bool:
@@ -164,7 +167,7 @@ class Calls:
     def _callee(self, node: ast.Call, function: Function) -> "tuple[Source, list[Given]]":
         """An inline function's source, and what its parameters get."""
         if any(frame.source.function is function for frame in self._lowering.frames):
-            self._lowering.fail(node, f"{function.__name__} calls itself: an inline function cannot")
+            self._lowering.fail(node, f"{function.__name__} calls itself, which no function can here: write a loop")
         source = Source.of(function)
         self._lowering.statements.check_parameters(source)
         return source, self.given(node, function)
@@ -192,7 +195,7 @@ class Calls:
         for parameter in parameters_of(function):
             name = parameter.name
             if name not in hints:
-                self._lowering.fail(node, f"parameter `{name}` of {function.__name__} has no annotation")
+                self._undeclared(function, name)
             argument = bound.get(name, node)
             value = self._lowering.expressions.value(argument) if name in bound else Constant(parameter.default)
             wanted = self.expected(node, hints[name])
@@ -201,6 +204,16 @@ class Calls:
                 self._check_meaning(argument, hints[name], accepted, meant)
             found.append(Given(name, argument, wanted, accepted))
         return found
+
+    @staticmethod
+    def _undeclared(function: Function, name: str) -> NoReturn:
+        """Refuse a parameter, where it stands."""
+        source = Source.of(function)
+        arguments = source.tree.args
+        every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+        place = next((each for each in every if each.arg == name), source.tree)
+        reason = f"parameter `{name}` of {function.__name__} has no annotation: declare its type"
+        raise CompileError(source.location(place), reason)
 
     def _check_meaning(self, node: ast.AST, hint: Any, value: Value, meant: dict[str, str]) -> None:
         """A type variable means one type in a call, and one that its bound allows."""
@@ -245,8 +258,13 @@ class Calls:
         target = self._lowering.target
         number = function.__bpf_helper__  # type: ignore[attr-defined]  # marked
         if target.helpers is not None and number not in target.helpers:
+            from pybpfasm.lang.target_data import HELPERS, KERNELS
+
             name = function.__name__
-            self._lowering.fail(node, f"Linux {target.name}, for which this is compiled, has no helper {name}")
+            newest = (max(masks[index].bit_length() for masks in HELPERS.values()) for index in range(len(KERNELS)))
+            since = next(kernel for kernel, found in zip(KERNELS, newest, strict=True) if found > number)
+            lacks = f"Linux {target.name}, for which this is compiled, has no helper {name}"
+            self._lowering.fail(node, f"{lacks}: {since} has, give a target")
 
     def _bytes(self, node: ast.expr, hint: Any) -> list[Argument]:
         """An address, and unless the kernel knows it the size."""

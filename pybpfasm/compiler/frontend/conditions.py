@@ -246,6 +246,8 @@ class Conditions:
         types = expressions.scalar_type_or_none(one), expressions.scalar_type_or_none(other)
         if types[0] != types[1]:
             hint = conversion_hint(other, types[0]) or conversion_hint(one, types[1])
+            if not hint and all(isinstance(each, NetworkType) for each in types):
+                hint = ": convert both, with ntohs(), ntohl() or ntohll()"
             self._lowering.fail(node, f"{describe(one)} is compared with {describe(other)}{hint}")
         if not isinstance(op, ast.Eq | ast.NotEq):
             self._lowering.fail(node, f"{types[0]} has no order: convert both sides with ntohs() or ntohl()")

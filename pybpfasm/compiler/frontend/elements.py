@@ -46,7 +46,9 @@ class Indexing:
             )
         if isinstance(owner, Place) and isinstance(owner.type, ArrayType | TextType):
             return self._element(node, owner, owner.type)
-        self._lowering.fail(node, f"{describe(owner)} cannot be indexed here")
+        self._lowering.fail(
+            node, f"{describe(owner)} cannot be indexed here: arrays, texts and tuples can, a map has methods"
+        )
 
     def get(self, node: ast.AST, found: "Place | tuple[Elements, int]") -> Value:
         """What lies there."""

@@ -7,7 +7,7 @@ import ast
 import operator
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pybpfasm.compiler.frontend.annotations import conversion_hint
 from pybpfasm.compiler.frontend.conditions import RESULT
@@ -107,6 +107,8 @@ class Expressions:
                 return Listed(tuple(self.value(each) for each in items))
             case ast.Tuple():
                 return Constant(tuple(self.constant(element) for element in node.elts))
+            case ast.Constant(value=float() | complex()):
+                self._lowering.fail(node, "there are only integers in a BPF program: scale the number to a whole one")
             case _:
                 instead = _INSTEAD.get(type(node), "docs/language.md lists what is")
                 self._lowering.fail(node, f"{first_line(node)} is not supported in a BPF program: {instead}")
@@ -218,6 +220,14 @@ class Expressions:
         if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) < 64:
             self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to 63 are possible")
 
+    def _no_attribute(self, node: ast.Attribute, owner: Value) -> NoReturn:
+        import difflib  # slow to import, and seldom wanted
+
+        known = dir(owner.value) if isinstance(owner, Constant) else []
+        close = difflib.get_close_matches(node.attr, known, n=1)
+        hint = f": did you mean `{close[0]}`?" if close else ""
+        self._lowering.fail(node, f"{describe(owner)} has no attribute `{node.attr}`{hint}")
+
     def attribute(self, node: ast.Attribute, owner: Value) -> Value:
         """`owner.name`, for an owner that has been evaluated."""
         match owner:
@@ -247,7 +257,7 @@ class Expressions:
                 reason = f"a program cannot read attributes of this {describe(owner)}: keep the value in a constant"
                 self._lowering.fail(node, reason)
             case _:
-                self._lowering.fail(node, f"{describe(owner)} has no attribute `{node.attr}`")
+                self._no_attribute(node, owner)
 
     def _binary(self, node: ast.AST, left: ast.expr, op: ast.operator, right: ast.expr) -> Value:
         one = self.number(left)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.annotations import Expected
+from pybpfasm.compiler.frontend.diagnostics import CompileError
 from pybpfasm.compiler.frontend.source import Source
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
@@ -127,7 +128,9 @@ class Functions:
         lowering = self._lowering
         given = lowering.calls.given(node, function)
         if len(given) > MOST_PARAMETERS:
-            lowering.fail(node, f"a subprogram has at most {MOST_PARAMETERS} parameters: hand over a struct")
+            source = Source.of(function)
+            reason = f"a subprogram has at most {MOST_PARAMETERS} parameters: hand over a struct"
+            raise CompileError(source.location(source.tree), reason)
         accepted = [(each.name, each.node, each.wanted, each.value) for each in given]
         handed = [self._handed(*each) for each in self._with_signs(accepted)]
         parameters, arguments = [each[0] for each in handed], [each[1] for each in handed]
@@ -185,7 +188,7 @@ class Functions:
         """The function for such parameters; `prepare` may change what it knows of their names at its start."""
         key = (function, parameters)
         if function in self._building:
-            self._lowering.fail(node, f"{function.__name__} calls itself: no function of a BPF program can")
+            self._lowering.fail(node, f"{function.__name__} calls itself, which no function can here: write a loop")
         if key not in self._compiled:
             self._compiled[key] = self._compile(node, function, parameters, prepare, allowed)
         return self._compiled[key]

@@ -34,9 +34,9 @@ class Guards:
         depth, locked = len(frame.cleanups), lowering.locked
         try:
             for item in node.items:
+                frame.cleanups.append(self._enter(item.context_expr))
                 if item.optional_vars is not None:
                     lowering.fail(item.optional_vars, "this gives nothing to be named: leave `as` out")
-                frame.cleanups.append(self._enter(item.context_expr))
             lowering.statements.suite(node.body)
             if lowering.reachable:
                 lowering.clean_up(node, depth)

@@ -315,7 +315,7 @@ class Memory:
             return given
         missing = [field.name for field in layout.fields if field.required and field.name not in given]
         if missing:
-            self._lowering.fail(node, f"{layout.name} lacks {', '.join(missing)}")
+            self._lowering.fail(node, f"{layout.name} lacks {', '.join(missing)}: give it, or a default")
         return given
 
     def _clear_uncovered(self, place: Place, layout: StructType, node: ast.AST) -> None:

@@ -32,7 +32,9 @@ class FromProgram:
         """End the program."""
         kind = self.lowering.kind
         if value is None:
-            self.lowering.fail(node, f"a program returns a number from {kind.returns[0]} to {kind.returns[-1]}")
+            self.lowering.fail(
+                node, f"`return` without a value: a program gives a number, {kind.returns[0]} to {kind.returns[-1]}"
+            )
         result = self.lowering.expressions.number(value)
         if isinstance(result, Constant) and result.value not in kind.returns:
             reason = f"{int(result.value)} is no result of this program: {kind.returns[0]} to {kind.returns[-1]} are"

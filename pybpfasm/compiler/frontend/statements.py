@@ -99,7 +99,7 @@ class Statements:
             self._lowering.give_up_if(before)
             frame = self._lowering.frame
             if self._hints(source).get("return") is not type(None):
-                self._lowering.fail(source.tree, f"`{source.tree.name}` can end without a `return`")
+                self._lowering.fail(source.tree, f"`{source.tree.name}` can end without a `return`: give every way one")
             frame.returns.leave(source.tree, None)
 
     def suite(self, statements: Iterable[ast.stmt]) -> None:
@@ -307,7 +307,8 @@ class Statements:
                 value.operand.name = target.id
             return value
         if not isinstance(value, Scalar | Constant) or known_operand(value) is None:
-            lowering.fail(node, f"{describe(value)} cannot be given to the name `{target.id}`")
+            reason = f"{describe(value)} cannot be given to the name `{target.id}`"
+            lowering.fail(node, f"{reason}: a name holds a number, a pointer or a struct")
         operand = lowering.expressions.operand(node, value)
         if isinstance(operand, IrValue) and operand.name is None:
             operand.name = target.id
