@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from pybpfasm.ir.operations import ENDS, Branch, Goto, Location, MayGoto, Operation, Slot, Terminator, Value
@@ -16,6 +17,7 @@ class Block:
     number: int
     parameters: list[Value] = field(factory=list)
     operations: list[Operation] = field(factory=list)
+    _walk: int = 0  # the last walk that has come by, see reverse_postorder
 
     @property
     def ended(self) -> bool:
@@ -104,19 +106,23 @@ class Unit:
         return [self.program, *self.functions]
 
 
+# Marks on the blocks in place of a set of them: the set of a long function costs as much as all else here.
+_walks = itertools.count(1)
+
+
 def reverse_postorder(entry: Block) -> list[Block]:
     """The blocks that can be reached; each after all that lead to it, but by the edges that close a loop."""
     # Written for speed: every pass begins with it. A block is on the list twice: to be entered, and to be finished.
     finished: list[Block] = []
-    seen: set[Block] = set()
+    walk = next(_walks)
     pending: list[Block | None] = [entry]
     entered: list[Block] = []
     while pending:
         block = pending.pop()
         if block is None:
             finished.append(entered.pop())
-        elif block not in seen:
-            seen.add(block)
+        elif block._walk != walk:
+            block._walk = walk
             entered.append(block)
             pending.append(None)
             end: Any = block.operations[-1]

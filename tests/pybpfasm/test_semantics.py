@@ -199,6 +199,20 @@ def test_rule(bench: Bench, expression: str, field: str, expected: Any) -> None:
 
 # Statements over INPUT | what they leave behind.
 STATEMENTS: list[tuple[str, dict[str, Any]]] = [
+    (  # constants that the verifier refuses, and that only the optimizer finds: it refuses such counts and divisors
+        """
+zero: u64 = 0
+every = ~zero
+small: u32 = 0
+o.a = v.a << every
+o.b = v.a >> (every - 1)
+o.c = v.a // zero
+o.d = v.d % small
+o.s = v.s >> every
+o.port = v.port
+""",
+        {"a": 0, "b": 3, "c": 0, "d": 0xFFFF, "s": -1},
+    ),
     (
         """
 x: u32 = v.a

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pybpfasm.compiler.passes.arithmetic import signed
+from pybpfasm.compiler.passes.arithmetic import SHIFTS, by_zero, signed
 from pybpfasm.ir.function import Block, Function, reverse_postorder
 from pybpfasm.ir.operations import (
     AtomicUpdate,
@@ -58,6 +58,9 @@ class _Legalizing:
         """Write the block anew."""
         for operation in self.block.operations:
             match operation:
+                case Binary(code=Alu.DIV | Alu.MOD, right=0):
+                    self.written.append(by_zero(operation))
+                    continue
                 case Binary():
                     self._binary(operation)
                 case Branch():
@@ -78,6 +81,8 @@ class _Legalizing:
             raise AssertionError("signed division is for level 4: the front end spells it out")
         if not isinstance(operation.right, int):
             return
+        if operation.code in SHIFTS:
+            operation.right &= operation.bits - 1
         number = _immediate(operation.right, operation.bits)
         operation.right = self._copied(operation.right, operation.location) if number is None else number
 

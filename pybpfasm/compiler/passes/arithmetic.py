@@ -1,8 +1,11 @@
 """What operations compute, for constants: the rules of RFC 9669, section 4."""
 
+from pybpfasm.ir.operations import Binary, Copy, Extend
 from pybpfasm.isa import Alu, Jump
 
 MASK64 = (1 << 64) - 1
+
+SHIFTS = (Alu.LSH, Alu.RSH, Alu.ARSH)  # the verifier refuses a constant count that is not below the width
 
 
 def signed(number: int, bits: int = 64) -> int:
@@ -78,3 +81,13 @@ def compare(code: Jump, left: int, right: int, bits: int) -> bool:
         Jump.JSLT: signed_left < signed_right,
         Jump.JSLE: signed_left <= signed_right,
     }[code]
+
+
+def by_zero(operation: Binary) -> Copy | Extend:
+    """Division by a constant 0, which the verifier refuses (check_alu_op), is 0; the rest is what there was."""
+    left = operation.left
+    if operation.code is Alu.DIV:
+        return Copy(operation.result, 0, operation.location)
+    if operation.bits == 64:
+        return Copy(operation.result, left, operation.location)
+    return Extend(operation.result, left, operation.bits, False, operation.location)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pybpfasm.compiler.passes.arithmetic import MASK64, compare, compute, reversed_bytes, signed
+from pybpfasm.compiler.passes.arithmetic import MASK64, SHIFTS, by_zero, compare, compute, reversed_bytes, signed
 from pybpfasm.ir.function import Block, Function, reverse_postorder
 from pybpfasm.ir.operations import (
     AtomicUpdate,
@@ -181,6 +181,11 @@ class _Folding:
         if isinstance(left, int) and code in _COMMUTATIVE:
             left, right = right, left
             operation.left, operation.right = left, right
+        if isinstance(right, int) and code in SHIFTS:
+            operation.right = right = right & (operation.bits - 1)
+        if right == 0 and code in (Alu.DIV, Alu.MOD):
+            instead = by_zero(operation)
+            return instead if isinstance(instead, Extend) else _Known(instead.source)
         if operation.bits != 64 or operation.signed or not isinstance(right, int):
             return operation
         right &= MASK64
