@@ -33,7 +33,8 @@ def programs(path: Path) -> list[Program[Any]]:
 
 def _run(path: Path) -> ModuleType:
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        found = "there is no such file" if not path.exists() else "this is no file that can be imported"
+        raise InputError(f"{path}: {found if not path.is_dir() else 'this is a directory: name a file'}")
     # By a name that no module has that is imported. There it stays: what its annotations name is looked up by it later.
     spec = importlib.util.spec_from_file_location(str(path.absolute()), path)
     if spec is None or spec.loader is None:
@@ -42,6 +43,9 @@ def _run(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         spec.loader.exec_module(module)
+    except SystemExit as error:
+        reason = f"it ends itself by sys.exit({'' if error.code is None else repr(error.code)}) when it is imported"
+        raise InputError(f"{path}: {reason}: do that below `if __name__ == '__main__':`") from None
     except Exception as error:  # noqa: BLE001 - whatever the user's file raises is told in a line
         raise InputError(_told(path, error)) from None
     finally:
@@ -51,7 +55,7 @@ def _run(path: Path) -> ModuleType:
 
 def _told(path: Path, error: Exception) -> str:
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {error.msg}"
+        return f"{error.filename or path}:{'' if error.lineno is None else f'{error.lineno}:'} {error.msg}"
     lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
     place = f"{path}:{lines[-1]}" if lines else str(path)
     return f"{place}: {type(error).__name__}: {error}"

@@ -199,7 +199,7 @@ RULES = [
     ("v.pairs = [v.pairs[1], v.pair, v.pair]", "v.pairs = [v.pairs[1], v.pair, v.pair] | [v", "these may be the array's own elements: assign one by one"),
     ("w = v.words", "w = v.words | v.words", "an array cannot be given a name: use its elements"),
     ("x = [1, 2]", "x = [1, 2] | [1", "an array cannot be given to the name `x`"),
-    ("v.out = v.i[0]", "v.out = v.i[0] | v.i", "int cannot be indexed here"),
+    ("v.out = v.i[0]", "v.out = v.i[0] | v.i", "int cannot be indexed"),
     ("v.name = b'0123456789abcdefg'", "v.name = b'0123456789abcdefg' | b'", "Data.name is char[16], this has 17 bytes"),
     ("v.name = 5", "v.name = 5 | 5", "Data.name is char[16], this is int"),
     ("v.name = v.short_name", "v.name = v.short_name | v.short_name", "Data.name is char[16], this is char[3]"),

@@ -293,7 +293,6 @@ RULES = [
     ("x = add(1, z=3)", "x = add(1, z=3) | add", "add(): missing a required argument: 'y'"),
     ("x = add(*K)", "x = add(*K) | *K", "`*` is not supported: write the arguments out"),
     ("x = add(**K)", "x = add(**K) | K", "`**` is not supported: write the arguments out"),
-    ("x = add(1, odd(1))", "x = add(1, odd(1)) | odd", "this is bool where int is wanted"),
     ("x = nothing(1)", "x = nothing(1) | nothing", "None cannot be given to the name `x`"),
     ("if nothing(1):\n    return 0", "if nothing(1): | nothing", "a number is wanted, this is None"),
     (
@@ -394,9 +393,75 @@ RULES = [
         "a loop of so many rounds is refused: at most 1048576",
     ),
     (
-        "for i, j in unroll(((1, 2),)):\n    pass",
-        "for i, j in unroll(((1, 2),)): | i",
-        "a loop has one name: `for name in range(…):`",
+        "for i in range(-(1 << 63) + 1, -1 << 63, -5):\n    pass",
+        "for i in range(-(1 << 63) + 1, -1 << 63, -5): | -1 << 63",
+        "this loop counts from -9223372036854775812 to -9223372036854775807, which 64 bits do not hold",
+    ),
+    (
+        "for i in range(5, ctx.type & 7, -1 << 62):\n    pass",
+        "for i in range(5, ctx.type & 7, -1 << 62): | range",
+        "a step of -4611686018427387904 is refused: 1048576 is the most, up or down",
+    ),
+    (
+        "for i in range(-1 << 60, ctx.type & 7):\n    pass",
+        "for i in range(-1 << 60, ctx.type & 7): | range",
+        "a loop of so many rounds is refused: at most 1048576",
+    ),
+    (
+        "for i, j in range(3):\n    pass",
+        "for i, j in range(3): | i",
+        "a loop that counts has one name: `for name in range(…):`",
+    ),
+    (
+        "for i, j in unroll(((1, 2), 3)):\n    pass",
+        "for i, j in unroll(((1, 2), 3)): | i",
+        "this loop has 2 names, 3 does not give each of them a value",
+    ),
+    (
+        TEST + "for p.a in unroll((1, 2)):\n    pass",
+        "for p.a in unroll((1, 2)): | p.a",
+        "a loop gives names: `for name in unroll(…):`",
+    ),
+    (
+        "i: u8 = 0\nfor i in unroll((255, 256)):\n    pass",
+        "for i in unroll((255, 256)): | unroll",
+        "256 does not fit u8",
+    ),
+    (
+        "i: u64 = 0\nfor i in range(-3, 3):\n    pass",
+        "for i in range(-3, 3): | range",
+        "this is i64 where u64 is wanted",
+    ),
+    # constants of the module
+    ("x = MAPS[2]", "x = MAPS[2] | 2", "index 2 is outside its 2 elements"),
+    (
+        "x = WEEK[ctx.type]",
+        "x = WEEK[ctx.type] | ctx",
+        "a constant has constant indices: what is looked up at run time is kept in a map or in `ReadOnly` variables",
+    ),
+    ("WEEK[0] = 3", "WEEK[0] = 3 | WEEK[0]", "a constant cannot be assigned: keep what changes in a Global"),
+    (TEST + "p.a = 1 << 64", "p.a = 1 << 64 | 1 << 64", "18446744073709551616 does not fit Stat.a, which is u64"),
+    ("x = 1 << 1024", "x = 1 << 1024 | 1 << 1024", "a shift by 1024: 0 to 1023 are possible"),
+    # what only a name, or only a number, can do
+    (
+        TEST + "p.a: u8 = 3",
+        "p.a: u8 = 3 | p.a",
+        "only a name is declared, a field and an element have their types: `… = …`",
+    ),
+    (
+        TEXT + "p.name += b'a'",
+        "p.name += b'a' | p.name",
+        "`p.name` is char[16], such operators are for numbers: assign it as a whole",
+    ),
+    (
+        "match ctx.type, 1:\n    case 1, 2:\n        return 0",
+        "match ctx.type, 1: | ctx",
+        "one number is matched, not several: match one",
+    ),
+    (
+        "match ctx.type:\n    case None:\n        return 0",
+        "case None: | None",
+        "only numbers can be matched: test `is None` with `if`",
     ),
     # statements
     ("return 2", "return 2 | 2", "2 is no result of this program: 0 to 1 are"),
@@ -414,10 +479,10 @@ RULES = [
     ("x, y = 1, 2, 3", "x, y = 1, 2, 3 | 1", "2 values are wanted here, joined by commas"),
     ("(x, y), z = 1, 2", "(x, y), z = 1, 2 | (x", "assign to a name, a field or an element"),
     ("x: u64", "x: u64", "`x: u64` is not supported in a BPF program: give it its value where it is declared"),
-    ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "assign to a name, a field or an element"),
-    ("stats[1] = 5", "stats[1] = 5 | stats", "HashMap cannot be indexed here"),
-    ("stats[1] += 5", "stats[1] += 5 | stats", "HashMap cannot be indexed here"),
-    ("x = stats[1]", "x = stats[1] | stats", "HashMap cannot be indexed here"),
+    ("ctx.user_ip4: u64 = 1", "ctx.user_ip4: u64 = 1 | ctx", "only a name is declared, a field and an element have"),
+    ("stats[1] = 5", "stats[1] = 5 | stats", "HashMap cannot be indexed"),
+    ("stats[1] += 5", "stats[1] += 5 | stats", "HashMap cannot be indexed"),
+    ("x = stats[1]", "x = stats[1] | stats", "HashMap cannot be indexed"),
     ("WORDS.x = 1", "WORDS.x = 1 | WORDS", "str has no fields"),
 ]
 

@@ -200,7 +200,6 @@ INLINE = [
         "`return` without a value: the function returns bool",
     ),
     ("def f(x: int) -> None:\n    return x", "f(1)", "return x | x", "the function is declared to return None"),
-    ("def f(x: int) -> int:\n    return x == 1", "f(1)", "return x == 1 | x", "this is bool where int is wanted"),
     ("def f(x: int) -> bool:\n    return x", "f(1)", "return x | x", "this is int where bool is wanted"),
     (
         "def f(x: int) -> bool:\n    return x",

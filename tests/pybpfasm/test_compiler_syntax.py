@@ -224,6 +224,7 @@ COMPILED_VALUES = {
     *[f"ctx.type {sign} 2" for sign in ("+", "-", "*", "//", "%", "<<", ">>", "&", "|", "^")],
     *[f"ctx.type {sign} 2" for sign in ("==", "!=", "<", "<=", ">", ">=")],
     *["1 if ctx.type else 2", "add(1, 2)", "add(1, y=2)", "stats.delete(1)", "1", "True", "ctx.type", "Color.RED"],
+    "Color.RED.value",
     *["Settings.PORT", "K", "ctx", "__debug__", "(y := 5)", "len('abc')", "1 < ctx.type < 3"],
 }
 

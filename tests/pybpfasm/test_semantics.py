@@ -199,6 +199,86 @@ def test_rule(bench: Bench, expression: str, field: str, expected: Any) -> None:
 
 # Statements over INPUT | what they leave behind.
 STATEMENTS: list[tuple[str, dict[str, Any]]] = [
+    (  # several values in memory are all there before the first is overwritten
+        """
+o.first = Inner(x=1, y=2)
+o.second = Inner(x=3, y=4)
+o.first, o.second = o.second, o.first
+o.first.x, o.second, o.a = 9, o.first, o.second.y
+""",
+        {"first": Inner(x=9, y=4), "second": Inner(x=3, y=4), "a": 2},
+    ),
+    (  # arrays and texts: the same
+        """
+lists = Lists(one=[1, 2, 3], other=[4, 5, 6], name=b"", label=b"")
+lists.one, lists.other = lists.other, lists.one
+lists.name = b"abc"
+lists.label = b"xyz"
+lists.name, lists.label = lists.label, lists.name
+o.a = lists.one[0] * 100 + lists.other[2] * 10 + (lists.name == b"xyz") + (lists.label == b"abc")
+""",
+        {"a": 432},
+    ),
+    (  # a loop's name is what it is declared to be
+        """
+i: u8 = 0
+total = 0
+for i in range(254, 258):
+    total = total * 10 + (i & 7)
+o.a = total
+o.b = i
+j: i8 = 0
+below = 0
+for j in range(126, 130):
+    below += j < 0
+o.c = below
+for i in bpf.unroll(range(3)):
+    o.d = i
+k: i64 = 0
+for k in range(v.b & 7):
+    o.s = k - 5
+""",
+        {"a": 6701, "b": 1, "c": 2, "d": 2, "s": -3},
+    ),
+    (  # so is the parameter of an inline function
+        "o.a = counted(7)",
+        {"a": 255 + 0 + 1},
+    ),
+    (  # near the ends of 64 bits
+        """
+rounds = 0
+for i in range(0xFFFFFFFFFFFFFFFD, 0xFFFFFFFFFFFFFFFF):
+    rounds += 1
+    o.a = i
+for i in range(0x8000000000000001, 0x7FFFFFFFFFFFFFFF, -1):
+    rounds += 16
+    o.b = i
+for j in range(-0x8000000000000000, -0x7FFFFFFFFFFFFFFE):
+    rounds += 256
+    o.s = j
+o.c = rounds
+""",
+        {"a": MASK - 1, "b": 1 << 63, "s": -(1 << 63) + 1, "c": 2 + 2 * 16 + 2 * 256},
+    ),
+    (  # constants are Python's, and so are their elements
+        """
+o.a = (1 << 64) - 1
+o.b = PORTS[1] * 1000 + PAIRS[1][0] + LETTERS[2]
+for low, high in bpf.unroll(PAIRS):
+    o.c = low * 100 + high
+""",
+        {"a": MASK, "b": 443 * 1000 + 7 + ord("c"), "c": 709},
+    ),
+    (  # a bool is a number where one is wanted
+        """
+x: u8 = v.b == 3
+y: int = v.b == 4
+o.a = x * 10 + y
+o.b = narrow(v.b == 3, True)
+o.s = signed_choice(v.b == 3, 0)
+""",
+        {"a": 10, "b": 2, "s": 9},
+    ),
     (  # constants that the verifier refuses, and that only the optimizer finds: it refuses such counts and divisors
         """
 zero: u64 = 0
@@ -613,6 +693,23 @@ class Defaults(Struct):
     inner: Inner = Inner(x=6, y=7)
     z: u64 = 1 << 40
     port: be16 = htons(80)
+
+PORTS = (80, 443)
+PAIRS = ((1, 2), (7, 9))
+LETTERS = b"abc"
+
+class Lists(Struct):
+    one: Annotated[list[u32], Length(3)]
+    other: Annotated[list[u32], Length(3)]
+    name: Annotated[bytes, Length(5)]
+    label: Annotated[bytes, Length(5)]
+
+@bpf.inline
+def counted(i: u8) -> int:
+    total = 0
+    for i in range(255, 258):
+        total += i
+    return total
 
 @bpf.inline
 def bump(out: Out) -> Out:

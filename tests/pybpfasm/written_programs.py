@@ -62,6 +62,7 @@ MAPS = (stats, other_stats)
 K = 5
 TRACE = False
 WORDS = "words"
+WEEK = (1, 2, 3, 4, 5, 6, 7)
 config = SimpleNamespace(port=80)
 
 @bpf.inline

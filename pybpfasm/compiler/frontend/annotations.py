@@ -68,6 +68,7 @@ class Expected:
         """The value, if it fits, as what is declared; a compile error at `node` if it does not fit."""
         if isinstance(value, KernelPlace):
             value = lowering.kernel.pointer(node, value)
+        value = self._number_of_bool(value)
         if not self._fits(lowering, value):
             lowering.fail(node, self._mismatch(value))
         if isinstance(self.scalar, IntType):
@@ -75,6 +76,25 @@ class Expected:
                 return self._declared_constant(lowering, node, value)
             if self.scalar.bits < 64:
                 return lowering.numbers.cut(node, value, self.scalar)
+        return value
+
+    def accept_counted(self, lowering: "Lowering", node: ast.AST, value: Value) -> Value:
+        """What a loop counts: it fits either sign of 64 bits, as a constant does, where it is known to be small."""
+        match value:
+            case Scalar(type=type_, limit=int() as limit) if type_ == UNSIGNED and limit < 1 << 63:
+                return lowering.numbers.cut(node, value, self.scalar) if isinstance(self.scalar, IntType) else value
+            case _:
+                return self.accept(lowering, node, value)
+
+    def _number_of_bool(self, value: Value) -> Value:
+        """A bool is a number where one is wanted, as in Python."""
+        if not (self.any_int or isinstance(self.scalar, IntType)):
+            return value
+        if isinstance(value, Constant) and isinstance(value.value, bool):
+            return Constant(int(value.value))
+        if isinstance(value, Scalar) and value.type == BOOL:
+            signed = isinstance(self.scalar, IntType) and self.scalar.signed
+            return Scalar(value.operand, SIGNED if signed else UNSIGNED, None if signed else 1)
         return value
 
     def _declared_constant(self, lowering: "Lowering", node: ast.AST, value: Constant) -> Value:

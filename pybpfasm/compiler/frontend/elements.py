@@ -5,7 +5,8 @@ division or a change of byte order. Such a number is compared once more, where i
 """
 
 import ast
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Elements, Place, Scalar, Value, describe
@@ -29,13 +30,35 @@ class Indexing:
 
     def read(self, node: ast.Subscript) -> Value:
         """The value of an element."""
-        return self.get(node, self.find(node))
+        owner = self._lowering.expressions.value(node.value)
+        if isinstance(owner, Constant) and isinstance(owner.value, tuple | bytes | range):
+            return self._of_constant(node, owner.value)
+        return self.get(node, self._found(node, owner))
 
     def find(self, node: ast.Subscript) -> "Place | tuple[Elements, int]":
         """Where an element lies: in memory, or in a context's array."""
         owner = self._lowering.expressions.value(node.value)
+        if isinstance(owner, Constant) and isinstance(owner.value, tuple | bytes | range):
+            self._lowering.fail(node, "a constant cannot be assigned: keep what changes in a Global")
+        return self._found(node, owner)
+
+    def _of_constant(self, node: ast.Subscript, owner: Sequence[Any]) -> Value:
+        """`PORTS[1]`, for a tuple or the like of the module's."""
+        self._no_slice(node)
+        index = self._lowering.expressions.value(node.slice)
+        if not isinstance(index, Constant) or not isinstance(index.value, int):
+            kept = "what is looked up at run time is kept in a map or in `ReadOnly` variables"
+            self._lowering.fail(node.slice, f"a constant has constant indices: {kept}")
+        if not 0 <= index.value < len(owner):
+            self._lowering.fail(node.slice, f"index {int(index.value)} is outside its {len(owner)} elements")
+        return Constant(owner[index.value])
+
+    def _no_slice(self, node: ast.Subscript) -> None:
         if isinstance(node.slice, ast.Slice):
             self._lowering.fail(node.slice, "there are no slices in a BPF program: take the elements one by one")
+
+    def _found(self, node: ast.Subscript, owner: Value) -> "Place | tuple[Elements, int]":
+        self._no_slice(node)
         if isinstance(owner, Elements):
             index = self._lowering.expressions.value(node.slice)
             if isinstance(index, Constant) and isinstance(index.value, int):
@@ -47,7 +70,7 @@ class Indexing:
         if isinstance(owner, Place) and isinstance(owner.type, ArrayType | TextType):
             return self._element(node, owner, owner.type)
         self._lowering.fail(
-            node, f"{describe(owner)} cannot be indexed here: arrays, texts and tuples can, a map has methods"
+            node, f"{describe(owner)} cannot be indexed: arrays, texts and constant tuples can, a map has methods"
         )
 
     def get(self, node: ast.AST, found: "Place | tuple[Elements, int]") -> Value:

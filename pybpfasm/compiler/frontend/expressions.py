@@ -6,6 +6,7 @@ Numbers are computed with 64 bits, unsigned unless both sides are signed, and wr
 import ast
 import operator
 from collections.abc import Callable
+from enum import Enum
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,6 +61,9 @@ _OTHER_OPERATORS = {
     ast.Pow: "`**` is not supported in a BPF program: use <<",
     ast.MatMult: "`@` is not supported in a BPF program",
 }
+
+# Constants are Python's numbers, of any length; one so long is a mistake.
+_MOST_CONSTANT_SHIFT = 1023
 
 _INSTEAD = {
     ast.JoinedStr: "strings exist only as constants",
@@ -179,7 +183,7 @@ class Expressions:
         if type(op) not in _OPERATORS:
             self._lowering.fail(node, f"{_OTHER_OPERATORS[type(op)]}")
         code, fold = _OPERATORS[type(op)]
-        self._check_right_side(node, code, right)
+        self._check_right_side(node, code, left, right)
         if isinstance(left, Constant) and isinstance(right, Constant):
             return Constant(fold(int(left.value), int(right.value)))
         # A shift's count does not decide the sign of what is shifted.
@@ -212,13 +216,14 @@ class Expressions:
             self._lowering.fail(times, "how often is a constant")
         return Listed(tuple(self.value(each) for each in items.elts) * count)
 
-    def _check_right_side(self, node: ast.AST, code: Alu, right: Scalar | Constant) -> None:
+    def _check_right_side(self, node: ast.AST, code: Alu, left: Scalar | Constant, right: Scalar | Constant) -> None:
         if not isinstance(right, Constant):
             return
         if code in (Alu.DIV, Alu.MOD) and int(right.value) <= 0:
             self._lowering.fail(node, f"division by {int(right.value)}: the divisor has to be positive")
-        if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) < 64:
-            self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to 63 are possible")
+        highest = _MOST_CONSTANT_SHIFT if isinstance(left, Constant) else 63
+        if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) <= highest:
+            self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to {highest} are possible")
 
     def _no_attribute(self, node: ast.Attribute, owner: Value) -> NoReturn:
         import difflib  # slow to import, and seldom wanted
@@ -253,6 +258,8 @@ class Expressions:
                 return self._lowering.names.constant(node, node.attr, getattr(module, node.attr))
             case Constant(value=type() as class_) if hasattr(class_, node.attr):
                 return self._lowering.names.member(node, node.attr, getattr(class_, node.attr))
+            case Constant(value=Enum() as member) if node.attr == "value":
+                return Constant(member.value)
             case Constant(value=constant) if hasattr(constant, node.attr):
                 reason = f"a program cannot read attributes of this {describe(owner)}: keep the value in a constant"
                 self._lowering.fail(node, reason)

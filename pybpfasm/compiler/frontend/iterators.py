@@ -30,7 +30,7 @@ class Iterators:
     def __init__(self, lowering: "Lowering") -> None:
         self._lowering = lowering
 
-    def numbers(self, node: ast.For, name: str, iterated: ast.Call) -> None:
+    def numbers(self, node: ast.For, name: ast.Name, iterated: ast.Call) -> None:
         """`for name in numbers(start, stop):`."""
         lowering = self._lowering
         if not lowering.target.kfuncs:
@@ -47,7 +47,8 @@ class Iterators:
         self._call(iterated, "next", (iterator,), found)
         lowering.branch(iterated, Jump.JEQ, found, 0, spent, body)
         lowering.enter(body)
-        lowering.give(name, self._number(iterated, found, start, stop))
+        number = self._number(iterated, found, start, stop)
+        lowering.give(name.id, lowering.statements.counted(name, iterated, number))
         lowering.frame.cleanups.append(lambda at: self._call(at, "destroy", (iterator,)))
         lowering.loops.body(node, again, left)
         lowering.frame.cleanups.pop()

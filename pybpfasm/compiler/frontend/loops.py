@@ -18,6 +18,7 @@ import builtins
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from pybpfasm.compiler.frontend.expressions import known_limit
 from pybpfasm.compiler.frontend.paths import Junction, Unknown, type_of, with_operand
 from pybpfasm.compiler.frontend.values import (
     SIGNED,
@@ -60,22 +61,25 @@ class Loops:
     def compile_for(self, node: ast.For) -> None:
         """`for name in unroll(…)` or `range(…)`."""
         lowering = self._lowering
-        if not isinstance(node.target, ast.Name):
-            lowering.fail(node.target, "a loop has one name: `for name in range(…):`")
         iterated = node.iter
         if isinstance(iterated, ast.Call) and iterated.args and not iterated.keywords:
             callee = lowering.expressions.value(iterated.func)
             if isinstance(callee, Constant) and callee.value is unroll:
-                self._repeat(node, node.target.id, iterated)
+                self._repeat(node, iterated)
                 return
             if isinstance(callee, Constant) and callee.value is numbers:
-                lowering.iterators.numbers(node, node.target.id, iterated)
+                lowering.iterators.numbers(node, self._name(node), iterated)
                 return
             if isinstance(callee, Constant) and callee.value is builtins.range:
-                self._count(node, node.target.id, iterated)
+                self._count(node, self._name(node), iterated)
                 return
         reason = "a loop counts or repeats constants: write `for name in range(…)`, or `unroll(…)` with constants"
         lowering.fail(iterated, reason)
+
+    def _name(self, node: ast.For) -> ast.Name:
+        if not isinstance(node.target, ast.Name):
+            self._lowering.fail(node.target, "a loop that counts has one name: `for name in range(…):`")
+        return node.target
 
     def compile_while(self, node: ast.While) -> None:
         """`while condition:`."""
@@ -106,16 +110,14 @@ class Loops:
         lowering.may_goto(node, yes, no)
         return True
 
-    def _repeat(self, node: ast.For, name: str, iterated: ast.Call) -> None:
+    def _repeat(self, node: ast.For, iterated: ast.Call) -> None:
         from pybpfasm.compiler.frontend.lowering import Loop
 
         lowering = self._lowering
         end, exhausted = lowering.junction(), lowering.junction()
         for constant in self._repetitions(iterated):
             following = lowering.junction()
-            names = lowering.frame.names
-            assert names is not None  # noqa: S101 - the loop ends as soon as it cannot be reached
-            lowering.frame.names = {**names, name: Constant(constant)}
+            self._name_constant(node.target, iterated, constant)
             lowering.frame.loops.append(Loop(following, end, len(lowering.frame.cleanups)))
             lowering.statements.suite(node.body)
             lowering.frame.loops.pop()
@@ -125,6 +127,22 @@ class Loops:
                 break
         lowering.goto(exhausted, node)
         self.finish(node, exhausted, end)
+
+    def _name_constant(self, target: ast.expr, node: ast.AST, constant: Any) -> None:
+        """`for name in …`, or `for a, b in …` over tuples."""
+        lowering = self._lowering
+        match target:
+            case ast.Name():
+                value = lowering.statements.counted(target, node, Constant(constant))
+                lowering.frame.names = {**(lowering.frame.names or {}), target.id: value}
+            case ast.Tuple(elts=targets):
+                if not isinstance(constant, tuple | list) or len(constant) != len(targets):
+                    reason = f"this loop has {len(targets)} names, {constant!r} does not give each of them a value"
+                    lowering.fail(target, reason)
+                for each, part in zip(targets, constant, strict=True):
+                    self._name_constant(each, node, part)
+            case _:
+                lowering.fail(target, "a loop gives names: `for name in unroll(…):`")
 
     def _repetitions(self, iterated: ast.Call) -> list[Any]:
         lowering = self._lowering
@@ -137,7 +155,7 @@ class Loops:
             lowering.fail(iterated, f"a loop is unrolled at most {MOST_REPETITIONS} times")
         return constants
 
-    def _count(self, node: ast.For, name: str, iterated: ast.Call) -> None:
+    def _count(self, node: ast.For, name: ast.Name, iterated: ast.Call) -> None:
         lowering = self._lowering
         start, stop, step = self._bounds(iterated)
         type_ = self._counting_type(iterated, start, stop, step)
@@ -157,7 +175,8 @@ class Loops:
             current = lowering.known(counter)
             assert isinstance(current, Scalar)  # noqa: S101 - _begin made it one
             limit = _highest(start, stop, step) if type_ == UNSIGNED else None
-            lowering.give(name, Scalar(current.operand, type_, limit))
+            number = Scalar(current.operand, type_, limit)
+            lowering.give(name.id, lowering.statements.counted(name, iterated, number))
             self.body(node, again, end)
             if lowering.reachable:
                 following = lowering.expressions.plus(node, current, step)
@@ -177,27 +196,54 @@ class Loops:
             lowering.fail(iterated.args[2], "the step is a constant other than 0")
         numbers = [lowering.expressions.number(each) for each in iterated.args[:2]]
         start, stop = (Constant(0), numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
-        farthest, node = (stop, iterated.args[len(numbers) - 1]) if step > 0 else (start, iterated.args[0])
-        limit = farthest.limit if isinstance(farthest, Scalar) else int(farthest.value)
-        if limit is None or limit > MOST_ROUNDS:
-            if isinstance(farthest, Constant):
-                lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
-            lowering.fail(node, "how far this goes is not known: bound it, as by min(…, 64) or `& 63`")
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            self._check_rounds(iterated.args[len(numbers) - 1], range(int(start.value), int(stop.value), step))
+        else:
+            farthest = iterated.args[len(numbers) - 1] if step > 0 else iterated.args[0]
+            self._check_bounded(iterated, farthest, start, stop, step)
         return start, stop, int(step)
 
+    def _check_rounds(self, node: ast.AST, rounds: range) -> None:
+        """What counts from a constant to a constant: how often is known, and what it has counted to at the end."""
+        try:
+            count = len(rounds)
+        except OverflowError:
+            count = 1 << 64
+        if count > MOST_ROUNDS:
+            self._lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+        reached = rounds.start + count * rounds.step
+        lowest, highest = (each(rounds.start, rounds.stop, reached) for each in (min, max))
+        if not (lowest >= -(1 << 63) and highest < 1 << (63 if lowest < 0 else 64)):
+            self._lowering.fail(node, f"this loop counts from {lowest} to {highest}, which 64 bits do not hold")
+
+    def _check_bounded(
+        self, node: ast.AST, farthest_node: ast.AST, start: Scalar | Constant, stop: Scalar | Constant, step: int
+    ) -> None:
+        """What counts from or to what is known at run time only."""
+        lowering = self._lowering
+        if abs(step) > MOST_ROUNDS:
+            lowering.fail(node, f"a step of {step} is refused: {MOST_ROUNDS} is the most, up or down")
+        farthest, nearest = (stop, start) if step > 0 else (start, stop)
+        limit = known_limit(farthest)
+        if limit is None or limit > MOST_ROUNDS:
+            if isinstance(farthest, Constant):
+                lowering.fail(farthest_node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+            lowering.fail(farthest_node, "how far this goes is not known: bound it, as by min(…, 64) or `& 63`")
+        lowest = min((int(each.value) for each in (farthest, nearest) if isinstance(each, Constant)), default=0)
+        if (limit - lowest) // abs(step) > MOST_ROUNDS:
+            lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+
     def _counting_type(self, node: ast.AST, start: Scalar | Constant, stop: Scalar | Constant, step: int) -> Any:
-        expressions = self._lowering.expressions
-        type_ = expressions.common_int_type(node, start, stop)
-        constants = [int(each.value) for each in (start, stop) if isinstance(each, Constant)]
-        below = step < 0 or any(each < 0 for each in constants)
-        return (
-            SIGNED
-            if below
-            and all(
-                isinstance(each, Constant) or each.limit is not None or each.type == SIGNED for each in (start, stop)
-            )
-            else type_
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            highest = max(int(start.value), int(stop.value))
+            below = step < 0 or int(start.value) < 0 or int(stop.value) < 0
+            return SIGNED if below and highest < 1 << 63 else UNSIGNED
+        type_ = self._lowering.expressions.common_int_type(node, start, stop)
+        below = step < 0 or any(isinstance(each, Constant) and int(each.value) < 0 for each in (start, stop))
+        is_small = all(
+            isinstance(each, Constant) or each.limit is not None or each.type == SIGNED for each in (start, stop)
         )
+        return SIGNED if below and is_small else type_
 
     def begin(self, node: ast.For | ast.While, hidden: dict[str, Scalar]) -> "Head":
         """Start the block that the loop comes back to; what the body assigns are its parameters."""
@@ -317,8 +363,7 @@ def _goes_on(is_signed: bool, step: int) -> Jump:
 
 def _highest(start: Scalar | Constant, stop: Scalar | Constant, step: int) -> int | None:
     """The highest that the counter can be in the body."""
-    farthest = stop if step > 0 else start
-    limit = farthest.limit if isinstance(farthest, Scalar) else int(farthest.value)
+    limit = known_limit(stop if step > 0 else start)
     return None if limit is None else max(limit - (step > 0), 0)
 
 

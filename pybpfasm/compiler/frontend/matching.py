@@ -19,6 +19,8 @@ class Matching:
     def compile(self, node: ast.Match) -> None:
         """The subject is evaluated once; a case's guard only where its pattern matches."""
         lowering = self._lowering
+        if isinstance(node.subject, ast.Tuple | ast.List):
+            lowering.fail(node.subject, "one number is matched, not several: match one, and test the others in guards")
         subject = lowering.expressions.value(node.subject)
         if lowering.expressions.scalar_type_or_none(subject) is None:
             lowering.fail(node.subject, "only numbers can be matched: test structs' fields and None with `if`")
@@ -54,6 +56,8 @@ class Matching:
                 lowering.conditions.equal(pattern, subject, Constant(constant), yes, no)
             case ast.MatchSingleton(value=bool() as constant):
                 lowering.conditions.equal(pattern, subject, Constant(constant), yes, no)
+            case ast.MatchSingleton(value=None):
+                lowering.fail(pattern, "only numbers can be matched: test `is None` with `if`, before the `match`")
             case ast.MatchOr(patterns=patterns):
                 for each in patterns:
                     following = lowering.junction()

@@ -260,6 +260,20 @@ class Memory:
                 self.write(target, value_node, value_node, self._lowering.expressions.value(value_node), name)
         return place
 
+    def snapshot(self, node: ast.AST, value: Value) -> Value:
+        """A value that later assignments do not change: what lies in memory is copied to the stack."""
+        match value:
+            case Listed(items=items):
+                return Listed(tuple(self.snapshot(node, each) for each in items))
+            case Pointer(nullable=False) if value.is_struct:
+                return self.snapshot(node, self.behind(value))
+            case Place(type=StructType() | ArrayType() | TextType() as type_) if not holds_special(type_):
+                copied = Place(StackAddress(self._lowering.slot(type_.size)), 0, type_)
+                self._lowering.access.copy(node, copied, value)
+                return copied
+            case _:
+                return value
+
     def address(self, place: Place, node: ast.AST) -> Base:
         """The address of a place, to hand to a helper."""
         if isinstance(place.base, StackAddress):

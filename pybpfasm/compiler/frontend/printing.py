@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pybpfasm.compiler.frontend.text import is_text
-from pybpfasm.compiler.frontend.values import SIGNED, Constant, Place, Scalar, Value, describe
+from pybpfasm.compiler.frontend.values import SIGNED, BoolType, Constant, Place, Scalar, Value, describe
 from pybpfasm.ir.operations import Argument, Call, StackAddress
 from pybpfasm.lang.types import IntType
 from pybpfasm.uapi import Helper
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
 # bpf_bprintf_prepare in kernel/trace/bpf_trace.c knows more: addresses, which programs here do not print.
-_CONVERSION = re.compile(r"%(?P<flags>[-+ 0]*\d*)(?P<letter>.?)")
+_CONVERSION = re.compile(r"%(?P<flags>[-+ 0]*(?P<width>\d*))(?P<letter>.?)")
 _NUMBERS = "diuxX"
+
+# MAX_BPRINTF_BUF of kernel/trace/bpf_trace.c, with the zero at the end.
+_WIDEST = 1023
 
 # So many arguments bpf_trace_printk takes; more of them bpf_trace_vprintk (Linux 5.16, 10aceb629e19).
 _FEW = 3
@@ -90,6 +93,8 @@ class Printing:
             if letter not in (*_NUMBERS, "c", "s") or not letter:
                 reason = f"`{found[0]}` is no conversion: %d, %u, %x, %X, %c, %s and %% are"
                 self._lowering.fail(node, reason)
+            if int(found["width"] or 0) > _WIDEST:
+                self._lowering.fail(node, f"`{found[0]}` is wider than a line can be: {_WIDEST} at most")
             letters.append(letter)
             return f"%{found['flags']}{'ll' if letter in _NUMBERS else ''}{letter}"
 
@@ -102,7 +107,7 @@ class Printing:
                 self._lowering.fail(node, f"%s takes text, this is {describe(value)}")
             assert isinstance(value, Place)  # noqa: S101 - text is one
             return self._lowering.memory.address(value, node)
-        if not isinstance(self._lowering.expressions.scalar_type_or_none(value), IntType):
+        if not isinstance(self._lowering.expressions.scalar_type_or_none(value), IntType | BoolType):
             hint = ": %s takes it" if is_text(value) else ""
             self._lowering.fail(node, f"%{letter} takes a number, this is {describe(value)}{hint}")
         return self._lowering.expressions.operand(node, self._lowering.expressions.as_number(node, value))

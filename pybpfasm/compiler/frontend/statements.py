@@ -195,6 +195,8 @@ class Statements:
             case ast.Subscript() if declared is None:
                 indexing = lowering.indexing
                 indexing.put(target, indexing.find(target), value_node, value)
+            case ast.Attribute() | ast.Subscript():
+                lowering.fail(target, "only a name is declared, a field and an element have their types: `… = …`")
             case _:
                 lowering.fail(target, "assign to a name, a field or an element")
 
@@ -202,9 +204,17 @@ class Statements:
         """`a, b = x, y`: all values are evaluated before the first is assigned."""
         if not isinstance(value_node, ast.Tuple) or len(value_node.elts) != len(targets.elts):
             self._lowering.fail(value_node, f"{len(targets.elts)} values are wanted here, joined by commas")
-        values = [(node, self._lowering.expressions.value(node)) for node in value_node.elts]
-        for target, (node, value) in zip(targets.elts, values, strict=True):
+        values = [
+            (target, node, self._evaluated(target, node))
+            for target, node in zip(targets.elts, value_node.elts, strict=True)
+        ]
+        for target, node, value in values:
             self._give(target, node, value)
+
+    def _evaluated(self, target: ast.expr, node: ast.expr) -> Value:
+        """What is to be assigned when all values are there: a struct or the like as it is now."""
+        value = self._lowering.expressions.value(node)
+        return value if isinstance(target, ast.Name) else self._lowering.memory.snapshot(node, value)
 
     def _assign_to_all(self, node: ast.Assign) -> None:
         """`a = b = x`."""
@@ -270,6 +280,9 @@ class Statements:
 
     def _after(self, node: ast.AugAssign, before: Value) -> Value:
         expressions = self._lowering.expressions
+        if isinstance(before, Place):
+            reason = f"`{ast.unparse(node.target)}` is {describe(before)}, such operators are for numbers"
+            self._lowering.fail(node, f"{reason}: assign it as a whole, or one element after the other")
         number = expressions.as_number(node.target, before)
         return expressions.combine(node, node.op, number, expressions.number(node.value))
 
@@ -299,6 +312,11 @@ class Statements:
             return
         frame.assigned.add(target.id)
         frame.names = {**names, target.id: self._named(target, node, value)}
+
+    def counted(self, target: ast.Name, node: ast.AST, value: Value) -> Value:
+        """What the name of a loop is in this round, as the name is declared."""
+        declared = self._lowering.frame.declared.get(target.id)
+        return value if declared is None else declared.accept_counted(self._lowering, node, value)
 
     def _named(self, target: ast.Name, node: ast.AST, value: Value) -> Value:
         lowering = self._lowering

@@ -164,13 +164,19 @@ def test_explain_without_the_kernel(cli: Command, file: Path) -> None:
         (("compile", "{file}", "--target", "3.10"), 2, "--target: there is no target '3.10': there are 5.10,"),
         (("compile", "{file}", "--emit", "c-skeleton", "-o", "x.c"), 2, "a skeleton is a header: call it .h"),
         (("explain", "{file}"), 2, "{file} has several programs (drop, on): say which, as in {file}:drop"),
-        (("check", "{folder}"), 1, "{folder}: there is no such file"),
+        (("compile", "{file}:"), 2, "{file}:: '' is no name of a program: {file}:NAME, or {file} for all"),
+        (("check", "{folder}"), 1, "{folder}: this is a directory: name a file"),
+        (("check", "/dev/null"), 1, "/dev/null: this is no file that can be imported"),
+        (("check", "{folder}/zero.py"), 1, "{folder}/zero.py: source code string cannot contain null bytes"),
+        (("check", "{folder}/exits.py"), 1, "{folder}/exits.py: it ends itself by sys.exit(3) when it is imported"),
     ],
 )
 def test_what_is_wrong_is_told(
     cli: Command, file: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, reason: str
 ) -> None:
     """In one line that says what, where, and what to do."""
+    (tmp_path / "zero.py").write_text("\0")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     outcome = cli(*(each.format(file=file, folder=tmp_path) for each in arguments))
     assert outcome.status == status
     assert outcome.err.startswith(f"pybpfasm: {reason.format(file=file, folder=tmp_path)}")

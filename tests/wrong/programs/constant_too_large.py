@@ -20,5 +20,5 @@ def program(ctx: SockAddr) -> int:
     stat = stats.lookup(1)
     if stat is None:
         return 1
-    stat.packets = 1 << 64  # error: 20: a shift by 64: 0 to 63 are possible
+    stat.packets = 1 << 64  # error: 20: 18446744073709551616 does not fit Stat.packets, which is u64
     return 1
