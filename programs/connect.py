@@ -36,7 +36,6 @@ REFUSE = 0
 IPPROTO_TCP = 6
 LOOPBACK_NET = 127
 ANY = htonl(0)
-NO_PORT = htons(0)
 V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d
 
 
@@ -74,24 +73,28 @@ def is_exempt() -> bool:
 
 
 @bpf.inline
-def port_instead(ctx: SockAddr, to: be32, caller: PodInfo) -> be16:
-    """ztunnel's port that the connection goes to; NO_PORT: it goes where it was meant to go."""
-    if caller.flags & IN_MESH:
-        if stays_in_pod(to, caller):
-            return NO_PORT
-        return htons(OUT_PORT)
+def is_redirected(to: be32, enrolled: int, caller: PodInfo) -> bool:
+    """Whether the connection goes to ztunnel, and not where it was meant to go."""
+    if enrolled:
+        return not stays_in_pod(to, caller)
     if mesh_pods.lookup(to) is None:
-        return NO_PORT
-    if is_exempt():
-        return NO_PORT
+        return False
+    return not is_exempt()
+
+
+@bpf.inline
+def port_instead(ctx: SockAddr, enrolled: int) -> be16:
+    """ztunnel's port that the connection goes to."""
+    if enrolled:
+        return htons(OUT_PORT)
     if ctx.user_port == htons(HBONE_PORT):
         return htons(HBONE_PORT)
     return htons(IN_PORT)
 
 
 @bpf.inline
-def address_instead(ctx: SockAddr, to: be32, port: be16, caller: PodInfo) -> be32:
-    """ztunnel's address; what `sockops` has to know of the connection is kept on the socket.
+def address_instead(ctx: SockAddr, to: be32, enrolled: int, caller: PodInfo) -> be32:
+    """ztunnel's address; its port is the context's, and what `sockops` has to know is kept on the socket.
 
     ANY: to be refused; `to` itself: it goes there.
     """
@@ -112,9 +115,9 @@ def address_instead(ctx: SockAddr, to: be32, port: be16, caller: PodInfo) -> be3
     state.original.port = ctx.user_port
     state.pod_ip4 = caller.ip4
     state.ztunnel.ip4 = ztunnel.ip4
-    state.ztunnel.port = port
     state.ztunnel_netns = ztunnel.netns_cookie
-    count(Count.REDIRECTED if port == htons(OUT_PORT) else Count.REDIRECTED_TO_POD)
+    state.ztunnel.port = ctx.user_port = port_instead(ctx, enrolled)
+    count(Count.REDIRECTED if enrolled else Count.REDIRECTED_TO_POD)
     return ztunnel.ip4
 
 
@@ -124,16 +127,15 @@ def connect4(ctx: SockAddr) -> int:
     caller = caller_by_tcp(ctx)
     if caller is None:
         return PASS
-    port = port_instead(ctx, ctx.user_ip4, caller)
-    if port == NO_PORT:
+    enrolled = caller.flags & IN_MESH
+    if not is_redirected(ctx.user_ip4, enrolled, caller):
         return PASS
-    instead = address_instead(ctx, ctx.user_ip4, port, caller)
+    instead = address_instead(ctx, ctx.user_ip4, enrolled, caller)
     if instead == ANY:
         return REFUSE
     if FAIL_OPEN and instead == ctx.user_ip4:
         return PASS
     ctx.user_ip4 = instead
-    ctx.user_port = port
     return PASS
 
 
@@ -163,14 +165,13 @@ def connect6(ctx: SockAddr) -> int:
             return PASS
         count(Count.REFUSED_IPV6)
         return REFUSE
-    port = port_instead(ctx, ctx.user_ip6[3], caller)
-    if port == NO_PORT:
+    enrolled = caller.flags & IN_MESH
+    if not is_redirected(ctx.user_ip6[3], enrolled, caller):
         return PASS
-    instead = address_instead(ctx, ctx.user_ip6[3], port, caller)
+    instead = address_instead(ctx, ctx.user_ip6[3], enrolled, caller)
     if instead == ANY:
         return REFUSE
     if FAIL_OPEN and instead == ctx.user_ip6[3]:
         return PASS
     ctx.user_ip6[3] = instead
-    ctx.user_port = port
     return PASS

@@ -46,23 +46,28 @@ static __always_inline int is_exempt(void)
 	return group && group->flags & EXEMPT;
 }
 
-/* ztunnel's port, or 0: the connection goes where it was meant to go. */
-static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __be32 to, struct pod_info *caller)
+static __always_inline int is_redirected(__be32 to, __u32 enrolled, struct pod_info *caller)
 {
-	if (caller->flags & IN_MESH)
-		return stays_in_pod(to, caller) ? 0 : bpf_htons(OUT_PORT);
-	if (!bpf_map_lookup_elem(&mesh_pods, &to) || is_exempt())
-		return 0;
+	if (enrolled)
+		return !stays_in_pod(to, caller);
+	return bpf_map_lookup_elem(&mesh_pods, &to) && !is_exempt();
+}
+
+static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __u32 enrolled)
+{
+	if (enrolled)
+		return bpf_htons(OUT_PORT);
 	return ctx->user_port == bpf_htons(HBONE_PORT) ? bpf_htons(HBONE_PORT) : bpf_htons(IN_PORT);
 }
 
-/* ztunnel's address; 0: to be refused; the same address: it goes there. */
-static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 to, __be16 port,
+/* ztunnel's address, its port is set; 0: to be refused; the same address: it goes there. */
+static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 to, __u32 enrolled,
 					      struct pod_info *caller)
 {
 	__u32 key = ZTUNNEL;
 	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
 	struct socket_state *state;
+	__be16 port;
 
 	if (!ztunnel) {
 		if (FAIL_OPEN) {
@@ -83,9 +88,11 @@ static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 
 	state->original.port = ctx->user_port;
 	state->pod_ip4 = caller->ip4;
 	state->ztunnel.ip4 = ztunnel->ip4;
-	state->ztunnel.port = port;
 	state->ztunnel_netns = ztunnel->netns_cookie;
-	count(port == bpf_htons(OUT_PORT) ? REDIRECTED : REDIRECTED_TO_POD);
+	port = port_instead(ctx, enrolled);
+	state->ztunnel.port = port;
+	ctx->user_port = port;
+	count(enrolled ? REDIRECTED : REDIRECTED_TO_POD);
 	return ztunnel->ip4;
 }
 
@@ -94,20 +101,19 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	struct pod_info *caller = caller_by_tcp(ctx);
 	__be32 instead;
-	__be16 port;
+	__u32 enrolled;
 
 	if (!caller)
 		return PASS;
-	port = port_instead(ctx, ctx->user_ip4, caller);
-	if (!port)
+	enrolled = caller->flags & IN_MESH;
+	if (!is_redirected(ctx->user_ip4, enrolled, caller))
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip4, port, caller);
+	instead = address_instead(ctx, ctx->user_ip4, enrolled, caller);
 	if (!instead)
 		return REFUSE;
 	if (FAIL_OPEN && instead == ctx->user_ip4)
 		return PASS;
 	ctx->user_ip4 = instead;
-	ctx->user_port = port;
 	return PASS;
 }
 
@@ -126,7 +132,7 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	struct pod_info *caller = caller_by_tcp(ctx);
 	__be32 instead;
-	__be16 port;
+	__u32 enrolled;
 
 	if (!caller)
 		return PASS;
@@ -138,16 +144,15 @@ int connect6(struct bpf_sock_addr *ctx)
 		count(REFUSED_IPV6);
 		return REFUSE;
 	}
-	port = port_instead(ctx, ctx->user_ip6[3], caller);
-	if (!port)
+	enrolled = caller->flags & IN_MESH;
+	if (!is_redirected(ctx->user_ip6[3], enrolled, caller))
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip6[3], port, caller);
+	instead = address_instead(ctx, ctx->user_ip6[3], enrolled, caller);
 	if (!instead)
 		return REFUSE;
 	if (FAIL_OPEN && instead == ctx->user_ip6[3])
 		return PASS;
 	ctx->user_ip6[3] = instead;
-	ctx->user_port = port;
 	return PASS;
 }
 

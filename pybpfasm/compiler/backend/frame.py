@@ -14,6 +14,8 @@ from pybpfasm.records import define
 
 FRAME_POINTER = 10
 
+_UPPER_HALF = 4
+
 
 @define
 class _Need:
@@ -25,7 +27,11 @@ class _Need:
 
 
 class Frame:
-    """Offsets below the frame pointer; `size` is how many bytes are used. Each piece begins at a multiple of 8."""
+    """Offsets below the frame pointer; `size` is how many bytes are used. Pieces begin at multiples of 8.
+
+    One of four bytes or fewer, such as a map's key, lies in the upper half of eight: of a constant that is stored at a
+    multiple of 8 the verifier keeps the value (save_register_state), and goes through what follows once a value.
+    """
 
     def __init__(self, order: Sequence[Block]) -> None:
         self.size = 0
@@ -53,7 +59,7 @@ class Frame:
             if found is not None:
                 again.remove(found)
             offset = self._take(size) if found is None else found[1]
-            self._offsets[need.slot] = offset
+            self._offsets[need.slot] = offset + (_UPPER_HALF if need.slot.size <= _UPPER_HALF else 0)
             again.append((need.last, offset))
 
     def _take(self, size: int) -> int:

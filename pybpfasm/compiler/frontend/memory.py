@@ -300,7 +300,7 @@ class Memory:
 
     def spill(self, node: ast.AST, operand: Number, size: int) -> StackAddress:
         """A number on the stack, where a helper can read it until the call is done."""
-        slot = self._lowering.slot(size)
+        slot = self._lowering.function.slot(size)
         location = self._lowering.location(node)
         self._store(StackAddress(slot), 0, size, operand, location)
         return StackAddress(slot)
