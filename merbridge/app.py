@@ -23,7 +23,7 @@ from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import logger
 from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
-from merbridge.reconcile.desired import Desired, Remembered, desired, memory
+from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
 from merbridge.sources import Source, SourceState, choose_source
 from merbridge.watchers import CgroupWatcher, NodeObserver, host_cgroup_root
 from pybpfasm.errors import BpfError
@@ -204,7 +204,7 @@ class Agent:
             if wanted.ztunnel is None:
                 logger().warning("ztunnel_unknown", why=wanted.no_ztunnel)
             else:
-                logger().info("ztunnel_known", pod=wanted.ztunnel.name, ip=str(wanted.ztunnel.ip))
+                logger().info("ztunnel_known", pod=wanted.ztunnel.name, **_addresses(wanted.ztunnel))
 
     def _record(self, wanted: Desired) -> AgentRecord:
         return AgentRecord(
@@ -217,6 +217,10 @@ class Agent:
             # What is wrong with the source is in records of its own.
             problem=to_text("; ".join(said for topic, said in self._said.items() if said and topic != "source")),
         )
+
+
+def _addresses(place: ZtunnelPlace) -> dict[str, str]:
+    return {name: str(each) for name, each in (("ip", place.ip), ("ip6", place.ip6)) if each is not None}
 
 
 def _source_record(state: SourceState) -> SourceRecord:

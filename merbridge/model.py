@@ -1,7 +1,7 @@
 """What the agent reasons about: pods, which of them are in the mesh, and their ztunnel. Values and pure functions."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import attrs
 
@@ -13,13 +13,15 @@ SIDECAR_STATUS = "sidecar.istio.io/status"
 _CONFIG_HASH = "kubernetes.io/config.hash"
 _STATIC_UID_LENGTH = 32
 
+IpAddress = IPv4Address | IPv6Address
+
 
 @attrs.frozen
 class Pod:
     """A pod as the Kubernetes API shows it, cut down to what the mesh needs.
 
-    `ip` is the IPv4 address of `status.podIP`/`podIPs`, None while there is none. `created` is the API's text
-    (RFC 3339, UTC, whole seconds), so it sorts as a string.
+    `ip` and `ip6` are the addresses of `status.podIP`/`podIPs`, None where there is none of the family. `created` is
+    the API's text (RFC 3339, UTC, whole seconds), so it sorts as a string.
     """
 
     uid: str
@@ -34,6 +36,12 @@ class Pod:
     ready: bool
     deleting: bool
     created: str
+    ip6: IPv6Address | None = None
+
+    @property
+    def addresses(self) -> frozenset[IpAddress]:
+        """Those that it has."""
+        return frozenset(each for each in (self.ip, self.ip6) if each is not None)
 
     @property
     def full_name(self) -> str:
@@ -128,7 +136,7 @@ def choose_ztunnel(candidates: Iterable[Pod]) -> Pod | None:
     Ready comes before not ready, staying before being deleted, then the newest, then the first by name: the order of a
     rolling update, in which the old one serves until the new one is ready.
     """
-    usable = sorted((pod for pod in candidates if pod.ip is not None and not pod.finished), key=_name_order)
+    usable = sorted((pod for pod in candidates if pod.addresses and not pod.finished), key=_name_order)
     newest_first = sorted(usable, key=lambda pod: pod.created, reverse=True)
     return min(newest_first, key=lambda pod: (not pod.ready, pod.deleting), default=None)
 

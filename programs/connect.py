@@ -3,6 +3,9 @@
 An enrolled pod's go to ztunnel's port for outbound connections, wherever they were meant to go; those of the host to an
 enrolled pod of this node go to its port for inbound ones. To let bytes out in the clear is the worst failure: what
 cannot be redirected is refused, unless FAIL_OPEN says otherwise.
+
+A connection stays in its family: ztunnel is dialled by its IPv6 address, or by its IPv4 one, which an AF_INET6 socket
+that dials ::ffff:a.b.c.d has as well. All that is kept of a connection has addresses of one form, see `Address`.
 """
 
 import pybpfasm as bpf
@@ -12,8 +15,11 @@ from programs.maps import (
     IN_MESH,
     IS_HOST,
     ZTUNNEL,
+    Address,
     Count,
     PodInfo,
+    SocketState,
+    Ztunnel,
     cgroup_info_map,
     mesh_pods,
     netns_info_map,
@@ -33,10 +39,12 @@ FAIL_OPEN = False
 PASS = 1
 REFUSE = 0
 
+AF_INET = 2
+AF_INET6 = 10
 IPPROTO_TCP = 6
 LOOPBACK_NET = 127
 ANY = htonl(0)
-V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d
+V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d, behind two of zero
 
 
 @bpf.inline
@@ -59,8 +67,28 @@ def caller_by_tcp(ctx: SockAddr) -> PodInfo | None:
 
 @bpf.inline
 def stays_in_pod(to: be32, pod: PodInfo) -> bool:
-    """Whether the destination is the pod itself; to connect to 0.0.0.0 is to connect to 127.0.0.1."""
+    """Whether an IPv4 destination is the pod itself; to connect to 0.0.0.0 is to connect to 127.0.0.1."""
     return ntohl(to) >> 24 == LOOPBACK_NET or to == pod.ip4 or to == ANY
+
+
+@bpf.inline
+def is_same(one: Address, other: Address) -> bool:
+    """Whether two addresses are equal; they differ in their last words mostly."""
+    return one.w3 == other.w3 and one.w2 == other.w2 and one.w1 == other.w1 and one.w0 == other.w0
+
+
+@bpf.inline
+def is_v4_mapped(address: Address) -> bool:
+    """Whether it is ::ffff:a.b.c.d."""
+    return address.w0 == ANY and address.w1 == ANY and address.w2 == V4_MAPPED
+
+
+@bpf.inline
+def stays_in_pod6(to: Address, pod: PodInfo) -> bool:
+    """Whether an IPv6 destination is the pod itself; to connect to :: is to connect to ::1."""
+    if to.w0 == ANY and to.w1 == ANY:
+        return to.w2 == ANY and ntohl(to.w3) <= 1
+    return is_same(to, pod.ip6)
 
 
 @bpf.inline
@@ -73,10 +101,8 @@ def is_exempt() -> bool:
 
 
 @bpf.inline
-def is_redirected(to: be32, enrolled: int, caller: PodInfo) -> bool:
-    """Whether the connection goes to ztunnel, and not where it was meant to go."""
-    if enrolled:
-        return not stays_in_pod(to, caller)
+def is_for_pod(to: Address) -> bool:
+    """Whether the host's connection is to an enrolled pod, and its caller not exempt."""
     if mesh_pods.lookup(to) is None:
         return False
     return not is_exempt()
@@ -93,32 +119,85 @@ def port_instead(ctx: SockAddr, enrolled: int) -> be16:
 
 
 @bpf.inline
-def address_instead(ctx: SockAddr, to: be32, enrolled: int, caller: PodInfo) -> be32:
-    """ztunnel's address; its port is the context's, and what `sockops` has to know is kept on the socket.
+def without_ztunnel(reason: int) -> int:
+    """What becomes of a connection that no ztunnel can take, for a reason to be counted."""
+    if FAIL_OPEN:
+        count(Count.PASSED_NO_ZTUNNEL)
+        return PASS
+    count(reason)
+    return REFUSE
 
-    ANY: to be refused; `to` itself: it goes there.
+
+@bpf.inline
+def keep(ctx: SockAddr, state: SocketState, to: Address, enrolled: int, ztunnel: Ztunnel) -> None:
+    """Keep on the socket what `sockops` has to know of the connection, and give it ztunnel's port.
+
+    The addresses of ztunnel and of the pod are for the caller to add.
     """
-    ztunnel = settings.lookup(ZTUNNEL)
-    if ztunnel is None:
-        if FAIL_OPEN:
-            count(Count.PASSED_NO_ZTUNNEL)
-            return to
-        count(Count.REFUSED_NO_ZTUNNEL)
-        return ANY
-    if to == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
-        return to  # redirected already, by a datapath whose program runs before this one
-    state = socket_state.get_or_create(ctx.sk)
-    if state is None:
-        count(Count.REFUSED_NO_MEMORY)
-        return ANY
-    state.original.ip4 = to
+    state.original.ip = to
     state.original.port = ctx.user_port
-    state.pod_ip4 = caller.ip4
-    state.ztunnel.ip4 = ztunnel.ip4
     state.ztunnel_netns = ztunnel.netns_cookie
     state.ztunnel.port = ctx.user_port = port_instead(ctx, enrolled)
     count(Count.REDIRECTED if enrolled else Count.REDIRECTED_TO_POD)
-    return ztunnel.ip4
+
+
+@bpf.inline
+def set_ip4(address: Address, ip4: be32) -> None:
+    """Make it ::ffff:a.b.c.d."""
+    address.w0 = ANY
+    address.w1 = ANY
+    address.w2 = V4_MAPPED
+    address.w3 = ip4
+
+
+@bpf.inline
+def redirected4(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo, *, v4_mapped: bool) -> int:
+    """Send an IPv4 connection to ztunnel's address, or say what becomes of it; `v4_mapped` is the socket's form."""
+    ztunnel = settings.lookup(ZTUNNEL)
+    if ztunnel is None:
+        return without_ztunnel(Count.REFUSED_NO_ZTUNNEL)
+    if ztunnel.ip4 == ANY:
+        return without_ztunnel(Count.REFUSED_NO_ADDRESS)
+    if to.w3 == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
+        return PASS  # redirected already, by a datapath whose program runs before this one
+    state = socket_state.get_or_create(ctx.sk)
+    if state is None:
+        count(Count.REFUSED_NO_MEMORY)
+        return REFUSE
+    state.original.family = AF_INET
+    set_ip4(state.ztunnel.ip, ztunnel.ip4)
+    set_ip4(state.pod, caller.ip4)
+    if v4_mapped:
+        ctx.user_ip6[3] = ztunnel.ip4
+    else:
+        ctx.user_ip4 = ztunnel.ip4
+    keep(ctx, state, to, enrolled, ztunnel)
+    return PASS
+
+
+@bpf.inline
+def redirected6(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo) -> int:
+    """Send an IPv6 connection to ztunnel's address, or say what becomes of it."""
+    ztunnel = settings.lookup(ZTUNNEL)
+    if ztunnel is None:
+        return without_ztunnel(Count.REFUSED_NO_ZTUNNEL)
+    if ztunnel.ip6.w0 == ANY:  # no host has an address that begins with four zeros
+        return without_ztunnel(Count.REFUSED_NO_ADDRESS)
+    if ctx.user_port == htons(OUT_PORT) and is_same(to, ztunnel.ip6):
+        return PASS  # as in IPv4
+    state = socket_state.get_or_create(ctx.sk)
+    if state is None:
+        count(Count.REFUSED_NO_MEMORY)
+        return REFUSE
+    state.original.family = AF_INET6
+    state.ztunnel.ip = ztunnel.ip6
+    state.pod = caller.ip6
+    ctx.user_ip6[0] = ztunnel.ip6.w0
+    ctx.user_ip6[1] = ztunnel.ip6.w1
+    ctx.user_ip6[2] = ztunnel.ip6.w2
+    ctx.user_ip6[3] = ztunnel.ip6.w3
+    keep(ctx, state, to, enrolled, ztunnel)
+    return PASS
 
 
 @bpf.connect4
@@ -128,50 +207,32 @@ def connect4(ctx: SockAddr) -> int:
     if caller is None:
         return PASS
     enrolled = caller.flags & IN_MESH
-    if not is_redirected(ctx.user_ip4, enrolled, caller):
+    to = Address(w0=ANY, w1=ANY, w2=V4_MAPPED, w3=ctx.user_ip4)
+    if enrolled:
+        if stays_in_pod(to.w3, caller):
+            return PASS
+    elif not is_for_pod(to):
         return PASS
-    instead = address_instead(ctx, ctx.user_ip4, enrolled, caller)
-    if instead == ANY:
-        return REFUSE
-    if FAIL_OPEN and instead == ctx.user_ip4:
-        return PASS
-    ctx.user_ip4 = instead
-    return PASS
-
-
-@bpf.inline
-def stays_local(ctx: SockAddr) -> bool:
-    """Whether an IPv6 destination is ::1 or ::, which is the same."""
-    upper_is_zero = ctx.user_ip6[0] == ANY and ctx.user_ip6[1] == ANY and ctx.user_ip6[2] == ANY
-    return upper_is_zero and ntohl(ctx.user_ip6[3]) <= 1
-
-
-@bpf.inline
-def is_v4_mapped(ctx: SockAddr) -> bool:
-    """Whether the destination is ::ffff:a.b.c.d; its last word is the IPv4 address."""
-    return ctx.user_ip6[0] == ANY and ctx.user_ip6[1] == ANY and ctx.user_ip6[2] == V4_MAPPED
+    return redirected4(ctx, to, enrolled, caller, v4_mapped=False)
 
 
 @bpf.connect6
 def connect6(ctx: SockAddr) -> int:
-    """A connection of an AF_INET6 socket: to a v4-mapped address as by connect4; IPv6 itself is not redirected yet."""
+    """A connection of an AF_INET6 socket."""
     caller = caller_by_tcp(ctx)
     if caller is None:
         return PASS
-    if stays_local(ctx):
-        return PASS
-    if not is_v4_mapped(ctx):
-        if caller.flags & IN_MESH == 0:
-            return PASS
-        count(Count.REFUSED_IPV6)
-        return REFUSE
     enrolled = caller.flags & IN_MESH
-    if not is_redirected(ctx.user_ip6[3], enrolled, caller):
+    to = Address(w0=ctx.user_ip6[0], w1=ctx.user_ip6[1], w2=ctx.user_ip6[2], w3=ctx.user_ip6[3])
+    mapped = is_v4_mapped(to)
+    if enrolled:
+        if mapped:
+            if stays_in_pod(to.w3, caller):
+                return PASS
+        elif stays_in_pod6(to, caller):
+            return PASS
+    elif not is_for_pod(to):
         return PASS
-    instead = address_instead(ctx, ctx.user_ip6[3], enrolled, caller)
-    if instead == ANY:
-        return REFUSE
-    if FAIL_OPEN and instead == ctx.user_ip6[3]:
-        return PASS
-    ctx.user_ip6[3] = instead
-    return PASS
+    if mapped:
+        return redirected4(ctx, to, enrolled, caller, v4_mapped=True)
+    return redirected6(ctx, to, enrolled, caller)

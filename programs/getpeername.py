@@ -21,16 +21,19 @@ def getpeername4(ctx: SockAddr) -> int:
     """An AF_INET socket's peer."""
     state = redirected(ctx)
     if state is not None:
-        ctx.user_ip4 = state.original.ip4
+        ctx.user_ip4 = state.original.ip.w3
         ctx.user_port = state.original.port
     return 1
 
 
 @bpf.getpeername6
 def getpeername6(ctx: SockAddr) -> int:
-    """An AF_INET6 socket's peer, which has a v4-mapped address."""
+    """An AF_INET6 socket's peer, which may have a v4-mapped address."""
     state = redirected(ctx)
     if state is not None:
-        ctx.user_ip6[3] = state.original.ip4
+        ctx.user_ip6[0] = state.original.ip.w0
+        ctx.user_ip6[1] = state.original.ip.w1
+        ctx.user_ip6[2] = state.original.ip.w2
+        ctx.user_ip6[3] = state.original.ip.w3
         ctx.user_port = state.original.port
     return 1

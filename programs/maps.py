@@ -25,25 +25,40 @@ IS_HOST = 8
 EXEMPT = 16
 
 
+class Address(Struct):
+    """An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d, by words; :: is none."""
+
+    w0: be32
+    w1: be32
+    w2: be32
+    w3: be32
+
+
 class PodInfo(Struct):
-    """A network namespace or a cgroup that the agent knows. One outside the mesh has an entry too, with no flag set."""
+    """A network namespace or a cgroup that the agent knows. One outside the mesh has an entry too, with no flag set.
+
+    A pod has one address of each family, or one of either; 0 is none.
+    """
 
     flags: u32
     ip4: be32
+    ip6: Address
 
 
 class Ztunnel(Struct):
-    """Where this node's ztunnel is."""
+    """Where this node's ztunnel is, by the addresses that it has; 0 is none."""
 
     netns_cookie: u64
     ip4: be32
+    ip6: Address
 
 
 class Endpoint(Struct):
-    """An IPv4 address and a port."""
+    """An address and a port. `family` is AF_INET or AF_INET6 where it says which of the two was dialled, else 0."""
 
-    ip4: be32
+    ip: Address
     port: be16
+    family: u16 = 0
 
 
 class MeshPod(Struct):
@@ -59,8 +74,8 @@ class Connection(Struct):
     """
 
     netns_cookie: u64
-    client_ip4: be32
-    server_ip4: be32
+    client: Address
+    server: Address
     client_port: u16
     server_port: u16
 
@@ -87,7 +102,7 @@ ACCEPTING = 1
 class SocketState(Struct):
     """What is known of one socket of a redirected connection; it lives and ends with the socket.
 
-    `id.client` is 0 while there is no redirected connection. `pod_ip4` and what is said of ztunnel is for the client's
+    `id.client` is 0 while there is no redirected connection. `pod` and what is said of ztunnel is for the client's
     side only; `ztunnel` is the address that the connection went to. `by_tcp` is set once a byte has left by TCP: later
     bytes must follow it, or they would overtake it. `redirected` is kernel memory that bytes sent past TCP may fill.
     """
@@ -97,7 +112,7 @@ class SocketState(Struct):
     redirected: u64
     ztunnel_netns: u64
     ztunnel: Endpoint
-    pod_ip4: be32
+    pod: Address
     side: u32
     by_tcp: u32
 
@@ -127,7 +142,7 @@ class Count(IntEnum):
     REDIRECTED = 0
     REFUSED_NO_ZTUNNEL = 1
     REFUSED_NO_MEMORY = 2
-    REFUSED_IPV6 = 3
+    REFUSED_NO_ADDRESS = 3
     ORIGINAL_DST_FULL = 4
     FOREIGN_SOURCE = 5
     SPLICED = 6
@@ -144,7 +159,7 @@ cgroup_info_map = HashMap[u64, PodInfo](max_entries=16384, flags=BPF_F_NO_PREALL
 settings = HashMap[u32, Ztunnel](max_entries=2, flags=BPF_F_NO_PREALLOC)
 
 # Enrolled pods of this node by address, for connections that the host makes to them.
-mesh_pods = HashMap[be32, MeshPod](max_entries=4096, flags=BPF_F_NO_PREALLOC)
+mesh_pods = HashMap[Address, MeshPod](max_entries=4096, flags=BPF_F_NO_PREALLOC)
 
 # Connections that are being set up: from the client's SYN until the accepting side is established.
 original_dst = HashMap[Connection, Origin](max_entries=65536)

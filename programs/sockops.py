@@ -11,6 +11,7 @@ from programs.count import count
 from programs.maps import (
     ACCEPTING,
     CLIENT,
+    Address,
     Connection,
     Count,
     Origin,
@@ -66,13 +67,27 @@ def report(ctx: SockOps, flags: int) -> None:
 
 
 @bpf.inline
+def is_remote(ctx: SockOps, at: Address) -> bool:
+    """Whether the peer has this address; addresses differ in their last words mostly."""
+    last_equal = ctx.remote_ip6[3] == at.w3 and ctx.remote_ip6[2] == at.w2
+    return last_equal and ctx.remote_ip6[1] == at.w1 and ctx.remote_ip6[0] == at.w0
+
+
+@bpf.inline
+def is_local(ctx: SockOps, at: Address) -> bool:
+    """Whether the socket itself has this address."""
+    last_equal = ctx.local_ip6[3] == at.w3 and ctx.local_ip6[2] == at.w2
+    return last_equal and ctx.local_ip6[1] == at.w1 and ctx.local_ip6[0] == at.w0
+
+
+@bpf.inline
 def as_client(ctx: SockOps, ztunnel_netns: int) -> Connection:
-    """The connection of a client's socket."""
+    """The connection of a client's socket. Sockets of IPv4 have addresses of this form, too (sk_rcv_saddr_set)."""
     return Connection(
         netns_cookie=ztunnel_netns,
-        client_ip4=ctx.local_ip4,
+        client=Address(w0=ctx.local_ip6[0], w1=ctx.local_ip6[1], w2=ctx.local_ip6[2], w3=ctx.local_ip6[3]),
         client_port=ctx.local_port,
-        server_ip4=ctx.remote_ip4,
+        server=Address(w0=ctx.remote_ip6[0], w1=ctx.remote_ip6[1], w2=ctx.remote_ip6[2], w3=ctx.remote_ip6[3]),
         server_port=ntohl(ctx.remote_port),
     )
 
@@ -83,11 +98,11 @@ def connecting(ctx: SockOps) -> None:
     state = state_of(ctx)
     if state is None:
         return
-    if ctx.remote_ip4 != state.ztunnel.ip4 or ntohl(ctx.remote_port) != ntohs(state.ztunnel.port):
+    if not is_remote(ctx, state.ztunnel.ip) or ntohl(ctx.remote_port) != ntohs(state.ztunnel.port):
         # Redirected once, without success; now it connects to somewhere else.
         state.id.client = 0
         return
-    if ctx.local_ip4 != state.pod_ip4 and state.pod_ip4 != ANY:
+    if state.pod.w3 != ANY and not is_local(ctx, state.pod):
         # Under another pod's address it could put its own destination in place of that pod's.
         state.id.client = 0
         count(Count.FOREIGN_SOURCE)
@@ -128,9 +143,9 @@ def accepting_established(ctx: SockOps) -> None:
     """ztunnel's side stands: it takes over what the client left for it."""
     key = Connection(
         netns_cookie=h.get_netns_cookie(ctx),
-        client_ip4=ctx.remote_ip4,
+        client=Address(w0=ctx.remote_ip6[0], w1=ctx.remote_ip6[1], w2=ctx.remote_ip6[2], w3=ctx.remote_ip6[3]),
         client_port=ntohl(ctx.remote_port),
-        server_ip4=ctx.local_ip4,
+        server=Address(w0=ctx.local_ip6[0], w1=ctx.local_ip6[1], w2=ctx.local_ip6[2], w3=ctx.local_ip6[3]),
         server_port=ctx.local_port,
     )
     origin = original_dst.lookup(key)

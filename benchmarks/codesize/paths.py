@@ -7,7 +7,7 @@ import attrs
 
 from benchmarks.codesize.equality import run
 from benchmarks.codesize.rivals import Pair
-from benchmarks.codesize.scenes import PROGRAMS
+from benchmarks.codesize.scenes import OTHER_POD6, PROGRAMS, SERVICE6, ZTUNNEL_IP
 from pybpfasm.spec import ProgramSpec
 
 # By program, then by what happens: how the scene differs from the usual one.
@@ -28,7 +28,9 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "to the pod itself": {"to": "::1"},
         "host to pod": {"netns": "host", "to": "::ffff:10.0.0.6"},
         "host to elsewhere": {"netns": "host", "to": "2001:db8::1"},
-        "refused": {"to": "2001:db8::1"},
+        "IPv6 redirected": {"to": SERVICE6},
+        "IPv6 host to pod": {"netns": "host", "to": OTHER_POD6},
+        "refused": {"to": SERVICE6, "ztunnel": (ZTUNNEL_IP, "::")},
         "outside the mesh": {"netns": "outside"},
         "nobody's namespace": {"netns": "unknown"},
         "UDP": {"protocol": 17},
@@ -37,6 +39,7 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "getpeername6": {"answered": {}, "another socket": {"side": None}},
     "getsockopt": {
         "answered": {},
+        "answered to IPv6": {"level": 41, "family": 10},
         "another option": {"optname": 81},
         "another level": {"level": 1},
         "another socket": {"state": None},

@@ -23,6 +23,7 @@ Scene = Mapping[str, Any]
 Choices = Mapping[str, tuple[Any, ...]]
 
 APP, ZTUNNEL_IP, SERVICE, OTHER_POD = "10.0.0.5", "10.0.0.9", "10.96.0.10", "10.0.0.6"
+APP6, ZTUNNEL_IP6, SERVICE6, OTHER_POD6 = "fd00::5", "fd00::9", "fd00:96::10", "fd00::6"
 APP_NETNS, ZTUNNEL_NETNS, CGROUP = 77, 99, 4711
 OUT_PORT, IN_PORT, HBONE_PORT, CLIENT_PORT = 15001, 15006, 15008, 40000
 COOKIE = 1001
@@ -78,25 +79,33 @@ def address(text: str) -> bytes:
     return socket.inet_aton(text)
 
 
+def address6(text: str) -> bytes:
+    """An address of either family as an `Address`."""
+    return socket.inet_pton(socket.AF_INET6, text if ":" in text else f"::ffff:{text}")
+
+
 def state_bytes(
     *,
     original: tuple[str, int] = (SERVICE, 80),
+    family: int = 2,
     client: int = COOKIE,
     generation: int = 1,
     redirected: int = 0,
-    pod_ip4: str = APP,
+    pod: str = APP,
+    ztunnel: str = ZTUNNEL_IP,
     port: int = OUT_PORT,
     side: int = 0,
     by_tcp: int = 0,
 ) -> bytes:
     """A `SocketState` of a connection to ztunnel."""
     return (
-        address(original[0])
-        + struct.pack(">Hxx", original[1])
+        address6(original[0])
+        + struct.pack(">H", original[1])
+        + struct.pack("<H4x", family)
         + struct.pack("<QI4xQQ", client, generation, redirected, ZTUNNEL_NETNS)
-        + address(ZTUNNEL_IP)
+        + address6(ztunnel)
         + struct.pack(">Hxx", port)
-        + address(pod_ip4)
+        + address6(pod)
         + struct.pack("<II4x", side, by_tcp)
     )
 
@@ -141,7 +150,7 @@ _CONNECTING: dict[str, tuple[Any, ...]] = {
     "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others", "host"),
     "cgroup": ("unknown", "in mesh", "outside", "both", "exempt", "host"),
     "port": (80, OUT_PORT, 0, 65535, HBONE_PORT),
-    "ztunnel": (ZTUNNEL_IP, None, "0.0.0.0", APP),  # noqa: S104 - an address that is not set
+    "ztunnel": ((ZTUNNEL_IP, ZTUNNEL_IP6), None, ("0.0.0.0", ZTUNNEL_IP6), (ZTUNNEL_IP, "::"), (APP, APP6)),  # noqa: S104 - an address that is not set
     "storage": ("new", "there", "fails"),
     "counters": ("there", "missing"),
 }
@@ -163,7 +172,9 @@ CONNECT6: Choices = {
     "to": (
         *(f"::ffff:{to}" for to in _IP4),
         *("::1", "::", "::2", "::1:0:0", "::1:0:0:0", "1::", "1::1", "0:1::1", "::fffe:a60:a", "1::ffff:a60:a"),
-        *("0:0:0:1::ffff:a60:a", "::100:0", "::ff:ffff:a60:a", "2001:db8::1"),
+        *("0:0:0:1::ffff:a60:a", "::100:0", "::ff:ffff:a60:a", SERVICE6, APP6, ZTUNNEL_IP6, OTHER_POD6),
+        *(f"fd00::{word}:0:{last}" for word, last in (("1", "5"), ("1", "9"))),
+        *("fd01::5", "fd01::9", "fd00:0:1::5", "fd00:0:1::9", "fd00::1:5"),
     ),
     **_CONNECTING,
 }
@@ -176,10 +187,12 @@ def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) ->
         ("cgroup_info_map", CGROUP, scene["cgroup"]),
     ):
         if kind != "unknown":
-            maps[name].update(key, struct.pack("<I", _FLAGS[kind]) + address(APP))
-    maps["mesh_pods"].update(address(OTHER_POD), struct.pack("<I", IN_MESH))
+            maps[name].update(key, struct.pack("<I", _FLAGS[kind]) + address(APP) + address6(APP6))
+    for each in (OTHER_POD, OTHER_POD6):
+        maps["mesh_pods"].update(address6(each), struct.pack("<I", IN_MESH))
     if scene["ztunnel"] is not None:
-        maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + address(scene["ztunnel"]) + bytes(4))
+        ztunnel = address(scene["ztunnel"][0]) + address6(scene["ztunnel"][1])
+        maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + ztunnel + bytes(4))
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["storage"] == "there":
         _storage(maps).set_value(app, state_bytes(generation=7, by_tcp=1))
@@ -206,7 +219,12 @@ def _storage(maps: dict[str, sim.Map]) -> Any:
 GETPEERNAME: Choices = {
     "side": (0, None, 1, 2),
     "client": (COOKIE, 0, 1 << 63),
+    "original": (SERVICE, SERVICE6),
 }
+
+
+def _peer_state(scene: Scene) -> bytes:
+    return state_bytes(original=(scene["original"], 80), client=scene["client"], side=scene["side"])
 
 
 def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
@@ -214,7 +232,7 @@ def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
     maps = _maps(collection, scene)
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["side"] is not None:
-        _storage(maps).set_value(app, state_bytes(client=scene["client"], side=scene["side"]))
+        _storage(maps).set_value(app, _peer_state(scene))
     context = sim.SockAddr(user_ip4=ZTUNNEL_IP, user_ip6=f"::ffff:{ZTUNNEL_IP}", user_port=OUT_PORT, protocol=6, sk=app)
     return Setting(context, maps, sim.World(), {}, {"app": app})
 
@@ -224,9 +242,10 @@ def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
 GETSOCKOPT: Choices = {
     "optname": (80, 81, 0, -1),
     "level": (0, 1, 41, -1),
-    "optlen": (16, 0, 15, 4096, 4097, 1 << 20, -1),
-    "room": (16, 0, 15, 17, 64),
+    "optlen": (28, 0, 15, 4096, 4097, 1 << 20, -1),
+    "room": (28, 0, 15, 16, 17, 27, 64),
     "state": (1, None, 0, 2),
+    "family": (2, 10, 0),
     "retval": (-92, 0),
 }
 
@@ -236,7 +255,7 @@ def getsockopt(collection: CollectionSpec, scene: Scene) -> Setting:
     maps = _maps(collection, scene)
     accepted = sim.Sock(cookie=2002, netns_cookie=ZTUNNEL_NETNS)
     if scene["state"] is not None:
-        _storage(maps).set_value(accepted, state_bytes(side=scene["state"]))
+        _storage(maps).set_value(accepted, state_bytes(family=scene["family"], side=scene["state"]))
     context = sim.Sockopt(
         level=scene["level"],
         optname=scene["optname"],
@@ -295,7 +314,9 @@ SOCKOPS: Choices = {
     "port": (OUT_PORT, 443),
     "went_to": (OUT_PORT, IN_PORT),
     "local_port": (OUT_PORT, CLIENT_PORT, IN_PORT, HBONE_PORT, OUT_PORT + 1),
-    "pod_ip4": (APP, "0.0.0.0", SERVICE),  # noqa: S104
+    "family": (4, 6),
+    "differs": ("", *(f"{side}{word}" for side in ("local", "remote") for word in range(4))),
+    "pod": ("its own", "unknown"),
     "client": (COOKIE, 0),
     "generation": (1, 0, U32),
     "entry": ("same", "none", "other client", "other generation"),
@@ -318,7 +339,8 @@ def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
         state = state_bytes(
             client=scene["client"],
             generation=scene["generation"],
-            pod_ip4=scene["pod_ip4"],
+            pod=_OWN[scene["family"]] if scene["pod"] == "its own" else "::",
+            ztunnel=_ZTUNNEL[scene["family"]],
             port=scene["went_to"],
             by_tcp=1,
         )
@@ -329,36 +351,48 @@ def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
     return Setting(context, maps, sim.World(netns_cookie=ZTUNNEL_NETNS), _failing(scene), sockets)
 
 
+_OWN, _ZTUNNEL, _SERVICE = {4: APP, 6: APP6}, {4: ZTUNNEL_IP, 6: ZTUNNEL_IP6}, {4: SERVICE, 6: SERVICE6}
+
+
 def _event(scene: Scene, sock: sim.Sock | None) -> sim.SockOps:
-    peer = ZTUNNEL_IP if scene["to_ztunnel"] else SERVICE
+    family = scene["family"]
+    peer = _ZTUNNEL[family] if scene["to_ztunnel"] else _SERVICE[family]
     return sim.SockOps(
         op=scene["op"],
         args=[scene["arg0"], scene["arg1"], 0, 0],
-        local_ip4=APP,
+        local_ip6=_altered(_OWN[family], scene["differs"], "local"),
         local_port=scene["local_port"],
-        remote_ip4=peer,
+        remote_ip6=_altered(peer, scene["differs"], "remote"),
         remote_port=scene["port"],
         data_segs_out=scene["data_segs_out"],
         sk=sock,
     )
 
 
+def _altered(of: str, differs: str, side: str) -> str:
+    """An address with one word changed, if this side's is to differ in one."""
+    packed = bytearray(address6(of))
+    if differs.startswith(side):
+        packed[4 * int(differs[-1]) + 3] ^= 0x80
+    return socket.inet_ntop(socket.AF_INET6, bytes(packed))
+
+
 def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
     """Enter what the client's side left, as the event's program will look it up, or something else into a full map."""
     passive = context.op == 5
     client_ip, client_port = (
-        (context.remote_ip4, context.remote_port) if passive else (context.local_ip4, context.local_port)
+        (context.remote_ip6, context.remote_port) if passive else (context.local_ip6, context.local_port)
     )
     server_ip, server_port = (
-        (context.local_ip4, context.local_port) if passive else (context.remote_ip4, context.remote_port)
+        (context.local_ip6, context.local_port) if passive else (context.remote_ip6, context.remote_port)
     )
-    key = struct.pack("<Q", ZTUNNEL_NETNS) + address(client_ip) + address(server_ip)
+    key = struct.pack("<Q", ZTUNNEL_NETNS) + address6(client_ip) + address6(server_ip)
     key += struct.pack("<HH4x", client_port, server_port)
     generation = scene["generation"] ^ (1 << 31 if scene["entry"] == "other generation" else 0)
     client = scene["client"] ^ (1 << 40 if scene["entry"] == "other client" else 0)
-    value = address(SERVICE) + struct.pack(">Hxx", 8080) + struct.pack("<QI4x", client, generation)
+    value = address6(SERVICE) + struct.pack(">H6x", 8080) + struct.pack("<QI4x", client, generation)
     if scene["original_dst"] == "full":
-        maps["original_dst"].update(bytes(24), value)
+        maps["original_dst"].update(bytes(48), value)
     elif scene["entry"] != "none":
         maps["original_dst"].update(key, value)
 
@@ -366,7 +400,13 @@ def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
 # A connection of the host to an enrolled pod.
 ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
     "connect4": ({"netns": "host", "to": OTHER_POD},),
-    "connect6": ({"netns": "host", "to": f"::ffff:{OTHER_POD}"},),
+    "connect6": (
+        {"netns": "host", "to": f"::ffff:{OTHER_POD}"},
+        {"to": SERVICE6},
+        {"netns": "host", "to": OTHER_POD6},
+    ),
+    "getsockopt": ({"level": 41, "family": 10},),
+    "sockops": ({"op": 4}, {"op": 5, "to_ztunnel": False}),
 }
 
 Make = Callable[[CollectionSpec, Scene], Setting]

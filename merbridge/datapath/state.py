@@ -5,6 +5,7 @@ It lies in pinned maps too, so `status` answers also when no agent runs.
 
 from typing import Annotated
 
+from programs.maps import Address
 from pybpfasm import BPF_F_NO_PREALLOC, HashMap, Length, Struct, be32, u32, u64
 
 _UID, _SHORT, _LONG, _SENTENCES = 40, 64, 256, 512
@@ -30,6 +31,7 @@ class PodRecord(Struct):
     netns_cookie: u64
     flags: u32
     ip4: be32
+    ip6: Address
     netns: u32
     cgroups: u32
     namespace: ShortText

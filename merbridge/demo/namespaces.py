@@ -14,12 +14,16 @@ from pybpfasm.kernel.sys import CLONE_NEWNET, setns, unshare
 T = TypeVar("T")
 
 
-def new_namespace() -> int:
-    """A descriptor of a new network namespace, with IPv6 off; raises MerbridgeError without the privilege."""
+def new_namespace(*, ip6: bool = False) -> int:
+    """A descriptor of a new network namespace; raises MerbridgeError without the privilege.
+
+    IPv6 is off unless it is wanted, and then addresses are there at once: nobody looks for duplicates.
+    """
 
     def create() -> int:
         unshare(CLONE_NEWNET)
-        _disable_ipv6()
+        # With it on, the namespace gets link-local addresses, whose duplicate detection takes a second.
+        _set_ip6("accept_dad" if ip6 else "disable_ipv6", 0 if ip6 else 1)
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 
     try:
@@ -55,8 +59,7 @@ def _in_thread(function: Callable[[], T]) -> T:
         thread.join()
 
 
-def _disable_ipv6() -> None:
-    """Spare the namespace its link-local addresses, whose duplicate detection takes a second."""
+def _set_ip6(setting: str, value: int) -> None:
     for name in ("all", "default"):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-            Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+            Path(f"/proc/sys/net/ipv6/conf/{name}/{setting}").write_text(str(value))

@@ -10,19 +10,28 @@ from typing import Any
 from merbridge.demo.namespaces import in_namespace, new_namespace
 from merbridge.errors import MerbridgeError
 
+_IP6 = ipaddress.IPv6Network("fd00::/64")
+
+# include/uapi/linux/if_addr.h: the address is there at once.
+_IFA_F_NODAD = 2
+
 
 class Network:
-    """A bridge in a network namespace of its own, with an address that is the pods' default gateway."""
+    """A bridge in a network namespace of its own, with an address that is the pods' default gateway.
 
-    def __init__(self, name: str, subnet: str) -> None:
+    In a dual-stack network each IPv4 address has an IPv6 one beside it, see `ip6_of`.
+    """
+
+    def __init__(self, name: str, subnet: str, *, dual_stack: bool = False) -> None:
         """Create namespace and bridge; `subnet` as in 10.244.77.0/24."""
         self.name = name
         self.subnet = ipaddress.IPv4Network(subnet)
+        self.dual_stack = dual_stack
         self.gateway = str(self.subnet[1])
         self._free = (str(address) for address in itertools.islice(self.subnet.hosts(), 1, None))
         self._used: set[str] = set()
         self._numbers = itertools.count()
-        self.namespace_fd = new_namespace()
+        self.namespace_fd = new_namespace(ip6=dual_stack)
         try:
             in_namespace(self.namespace_fd, self._create_bridge)
         except BaseException:
@@ -45,6 +54,10 @@ class Network:
         """Let another pod ask for this address."""
         self._used.discard(address)
 
+    def ip6_of(self, address: str) -> str | None:
+        """The IPv6 address beside one of the network's: fd00::a.b.c.d, written as IPv6 is; None without any."""
+        return str(_IP6[int(ipaddress.IPv4Address(address))]) if self.dual_stack else None
+
     def attach(self, namespace_fd: int, address: str) -> str:
         """Give a pod's namespace an eth0 with this address, connected to the bridge; returns the bridge's port."""
         port = f"veth{next(self._numbers)}"
@@ -62,6 +75,7 @@ class Network:
             netlink.link("add", ifname="br0", kind="bridge")
             (bridge,) = netlink.link_lookup(ifname="br0")
             netlink.addr("add", index=bridge, address=self.gateway, prefixlen=self.subnet.prefixlen)
+            self._add_ip6(netlink, bridge, self.gateway)
             netlink.link("set", index=bridge, state="up")
 
     def _create_port(self, port: str, namespace_fd: int) -> None:
@@ -76,8 +90,16 @@ class Network:
             (index,) = netlink.link_lookup(ifname="eth0")
             netlink.link("set", index=1, state="up")
             netlink.addr("add", index=index, address=address, prefixlen=self.subnet.prefixlen)
+            self._add_ip6(netlink, index, address)
             netlink.link("set", index=index, state="up")
             netlink.route("add", dst="default", gateway=self.gateway)
+            if self.dual_stack:
+                netlink.route("add", dst="::/0", gateway=self.ip6_of(self.gateway))
+
+    def _add_ip6(self, netlink: Any, index: int, address: str) -> None:
+        ip6 = self.ip6_of(address)
+        if ip6 is not None:
+            netlink.addr("add", index=index, address=ip6, prefixlen=_IP6.prefixlen, flags=_IFA_F_NODAD)
 
     def _remove_port(self, port: str) -> None:
         with _netlink("remove a pod's port from the bridge") as netlink:

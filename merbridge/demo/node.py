@@ -30,8 +30,17 @@ class Node:
     user asks for the orderly way: `with exit_on_sigterm(), Node("demo") as node:`, see `merbridge.demo.signals`.
     """
 
-    def __init__(self, purpose: str = "demo", *, name: str = "demo-node", subnet: str = "10.244.77.0/24") -> None:
+    def __init__(
+        self,
+        purpose: str = "demo",
+        *,
+        name: str = "demo-node",
+        subnet: str = "10.244.77.0/24",
+        dual_stack: bool = False,
+    ) -> None:
         """Prepare a node named `name`; every network that it gets has the same subnet, isolated from the others.
+
+        With `dual_stack` pods and host have an IPv6 address each, too.
 
         Raises ValueError for a purpose that cannot be part of a directory name, MerbridgeError without a cgroup2.
         """
@@ -43,6 +52,7 @@ class Node:
         self.pods: list[Pod] = []
         self._purpose = purpose
         self._subnet = subnet
+        self._dual_stack = dual_stack
         self._created = datetime.now(UTC)
         self._hosts: dict[tuple[str, str], Host] = {}
         self._networks: dict[str, Network] = {}
@@ -149,6 +159,6 @@ class Node:
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:
-            self._networks[name] = Network(name, self._subnet)
+            self._networks[name] = Network(name, self._subnet, dual_stack=self._dual_stack)
             self._undo.callback(self._networks[name].close)
         return self._networks[name]

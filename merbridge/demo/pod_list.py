@@ -82,7 +82,7 @@ def _pod_status(pod: Pod) -> dict[str, Any]:
         "hostIP": pod.network.gateway,
         "phase": pod.phase,
         "podIP": pod.ip,
-        "podIPs": [{"ip": pod.ip}],
+        "podIPs": [{"ip": each} for each in (pod.ip, pod.ip6) if each is not None],
         "qosClass": "Burstable",
         "startTime": _api_time(pod.created),
     }

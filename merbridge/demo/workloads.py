@@ -96,6 +96,7 @@ class Host(Workload):
         """Start the host's process as `system.slice/NAME.service`."""
         super().__init__(f"host {name}", root / "system.slice" / f"{name}.service", network)
         self.ip = network.gateway
+        self.ip6 = network.ip6_of(self.ip)
 
     def up(self) -> None:
         """Start its process."""
@@ -136,6 +137,7 @@ class Pod(Workload):
         self.deleting = False
         self._cgroup_driver = cgroup_driver
         self.ip = network.gateway if host_network else network.reserve(ip)
+        self.ip6 = network.ip6_of(self.ip)
         if not host_network:
             self._undo.callback(network.release, self.ip)
 
@@ -161,7 +163,7 @@ class Pod(Workload):
         return container
 
     def _create_network(self) -> None:
-        self._namespace_fd = new_namespace()
+        self._namespace_fd = new_namespace(ip6=self.network.dual_stack)
         self._undo.callback(os.close, self._namespace_fd)
         port = self.network.attach(self._namespace_fd, self.ip)
         self._undo.callback(self.network.detach, port)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from merbridge.observe.report import Report
+from merbridge.observe.report import PodReport, Report
 
 
 def as_json(report: Report) -> str:
@@ -32,8 +32,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"         - {problem}"
     yield f"agent    {'running' if report.agent_running else 'not running'} on node {report.node_name or 'unknown'}"
     yield f"cgroup   {report.cgroup_root or 'unknown'}"
-    if report.ztunnel_ip:
-        yield f"ztunnel  {report.ztunnel} at {report.ztunnel_ip}:{report.out_port}"
+    if report.ztunnel_ip or report.ztunnel_ip6:
+        places = [report.ztunnel_ip or "", f"[{report.ztunnel_ip6}]" if report.ztunnel_ip6 else ""]
+        yield f"ztunnel  {report.ztunnel} at {' and '.join(f'{each}:{report.out_port}' for each in places if each)}"
     else:
         yield "ztunnel  none"
     yield ""
@@ -50,7 +51,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from table(["SOURCE", "SYNCED", "VERSION", "HEARD"], sources)
     yield ""
     pods = [
-        [f"{pod.namespace}/{pod.name}", pod.ip or "-", "yes" if pod.in_mesh else "no", pod.reason]
+        [f"{pod.namespace}/{pod.name}", _addresses(pod), "yes" if pod.in_mesh else "no", pod.reason]
         for pod in report.pods
     ]
     yield from table(["POD", "IP", "IN MESH", "WHY"], pods)
@@ -58,6 +59,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield from table(["MAP", "ENTRIES", "OF"], ([m.name, str(m.entries), str(m.max_entries)] for m in report.maps))
     yield ""
     yield from table(["COUNTER", "VALUE"], ([name, str(value)] for name, value in report.counters.items()))
+
+
+def _addresses(pod: PodReport) -> str:
+    return ", ".join(each for each in (pod.ip, pod.ip6) if each) or "-"
 
 
 def _ago(seconds: int | None) -> str:

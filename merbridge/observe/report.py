@@ -3,7 +3,6 @@
 import errno
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import attrs
 
 import programs.maps as layouts
 from merbridge.datapath import state
+from merbridge.datapath.addresses import from_ip4, from_ip6
 from merbridge.datapath.datapath import ATTACH_ORDER
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
-from pybpfasm import be32
 from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import Descriptor, Link, Map, TypedMap, open_pin, program_info
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import ntohl
 
 
 @attrs.frozen
@@ -39,6 +37,7 @@ class PodReport:
     namespace: str
     name: str
     ip: str | None
+    ip6: str | None
     in_mesh: bool
     known_to_datapath: bool
     reason: str
@@ -75,6 +74,7 @@ class Report:
     out_port: int | None
     ztunnel: str | None
     ztunnel_ip: str | None
+    ztunnel_ip6: str | None
     hooks: list[HookReport]
     sources: list[SourceReport]
     pods: list[PodReport]
@@ -137,6 +137,7 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
     agent = _agent(maps)
     hooks = [_hook(pins, name) for name in ATTACH_ORDER]
     ztunnel = _ztunnel(maps)
+    ztunnel_ip, ztunnel_ip6 = (from_ip4(ztunnel.ip4), from_ip6(ztunnel.ip6)) if ztunnel else (None, None)
     counters = _counters(maps)
     maps.entries(layouts.netns_info_map, "netns_info_map")
     maps.entries(layouts.cgroup_info_map, "cgroup_info_map")
@@ -148,7 +149,8 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
         cgroup_root=agent.cgroup_root.decode() if agent else "",
         out_port=agent.out_port if agent else None,
         ztunnel=agent.ztunnel.decode() if agent and ztunnel else None,
-        ztunnel_ip=str(ztunnel) if ztunnel else None,
+        ztunnel_ip=_text(ztunnel_ip),
+        ztunnel_ip6=_text(ztunnel_ip6),
         hooks=hooks,
         sources=_sources(maps),
         pods=_pods(maps),
@@ -190,10 +192,9 @@ def _raise_without_privilege(error: BpfError) -> None:
         raise error
 
 
-def _ztunnel(maps: _PinnedMaps) -> IPv4Address | None:
+def _ztunnel(maps: _PinnedMaps) -> layouts.Ztunnel | None:
     settings = maps.entries(layouts.settings, "settings")
-    entry = settings.get(layouts.ZTUNNEL) if settings else None
-    return _address(entry.ip4) if entry else None
+    return settings.get(layouts.ZTUNNEL) if settings else None
 
 
 def _sources(maps: _PinnedMaps) -> list[SourceReport]:
@@ -218,11 +219,11 @@ def _pods(maps: _PinnedMaps) -> list[PodReport]:
 
 
 def _pod(record: state.PodRecord) -> PodReport:
-    address = _address(record.ip4)
     return PodReport(
         namespace=record.namespace.decode(),
         name=record.name.decode(),
-        ip=str(address) if int(address) else None,
+        ip=_text(from_ip4(record.ip4)),
+        ip6=_text(from_ip6(record.ip6)),
         in_mesh=bool(record.flags & layouts.IN_MESH),
         known_to_datapath=record.netns + record.cgroups > 0,
         reason=record.reason.decode(),
@@ -242,10 +243,13 @@ def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
             yield f"program {hook.name} is not attached: start the agent"
     if not report.agent_running:
         yield "no agent runs: the datapath works with what it knew last"
-    if report.ztunnel_ip is None:
+    if report.ztunnel_ip is None and report.ztunnel_ip6 is None:
         why = agent.no_ztunnel.decode() if agent and agent.no_ztunnel else "the agent has not said why"
         refused = report.counters.get("refused_no_ztunnel", 0)
         yield f"no ztunnel is known, connections of enrolled pods are refused ({refused} so far): {why}"
+    if (refused := report.counters.get("refused_no_address", 0)) and (not report.ztunnel_ip or not report.ztunnel_ip6):
+        lacks = "IPv6" if report.ztunnel_ip else "IPv4"
+        yield f"ztunnel has no {lacks} address, such connections of enrolled pods are refused ({refused} so far)"
     for problem in dict.fromkeys(source.problem for source in report.sources if source.problem):
         yield f"{problem}; the last good state stays in force"
     if agent and agent.problem:
@@ -254,5 +258,5 @@ def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
         yield f"map original_dst was full {report.counters['original_dst_full']} times: raise --max-connections"
 
 
-def _address(ip4: be32) -> IPv4Address:
-    return IPv4Address(ntohl(ip4))
+def _text(address: object | None) -> str | None:
+    return None if address is None else str(address)

@@ -7,11 +7,13 @@ from typing import TypeVar
 import attrs
 
 from merbridge.datapath import state
+from merbridge.datapath.addresses import as_address, as_ip4
 from merbridge.datapath.datapath import Datapath
 from merbridge.reconcile.desired import Desired, KnownPod, Membership, Remembered
 from programs.maps import (
     IN_MESH,
     ZTUNNEL,
+    Address,
     MeshPod,
     PodInfo,
     Ztunnel,
@@ -20,7 +22,7 @@ from programs.maps import (
     netns_info_map,
     settings,
 )
-from pybpfasm import Struct, be32, ip4
+from pybpfasm import Struct
 from pybpfasm.kernel import MapFullError, TypedMap
 
 K = TypeVar("K")
@@ -90,17 +92,24 @@ def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, s
 
 def _settings(wanted: Desired) -> dict[int, Ztunnel]:
     place = wanted.ztunnel
-    return {} if place is None else {ZTUNNEL: Ztunnel(netns_cookie=place.netns_cookie, ip4=ip4(place.ip))}
+    if place is None:
+        return {}
+    return {ZTUNNEL: Ztunnel(netns_cookie=place.netns_cookie, ip4=as_ip4(place.ip), ip6=as_address(place.ip6))}
 
 
-def _inbound(wanted: Desired) -> dict[be32, MeshPod]:
-    return {ip4(address): MeshPod(flags=IN_MESH) for address in sorted(wanted.inbound)}
+def _inbound(wanted: Desired) -> dict[Address, MeshPod]:
+    addresses = sorted(wanted.inbound, key=lambda each: (each.version, each.packed))
+    return {as_address(address): MeshPod(flags=IN_MESH) for address in addresses}
 
 
 def _pod_infos(memberships: Mapping[int, Membership]) -> dict[int, PodInfo]:
     """Entries, those in the mesh first: if the map has no room for all, it is not they who are left out."""
     ordered = sorted(memberships.items(), key=_in_mesh_first)
-    return {key: PodInfo(flags=membership.flags, ip4=ip4(membership.ip)) for key, membership in ordered}
+    return {key: _pod_info(membership) for key, membership in ordered}
+
+
+def _pod_info(membership: Membership) -> PodInfo:
+    return PodInfo(flags=membership.flags, ip4=as_ip4(membership.ip), ip6=as_address(membership.ip6))
 
 
 def _in_mesh_first(item: tuple[int, Membership]) -> bool:
@@ -126,7 +135,8 @@ def _record(known: KnownPod, cookies: frozenset[int]) -> state.PodRecord:
     return state.PodRecord(
         netns_cookie=max(cookies, default=0),
         flags=known.membership.flags,
-        ip4=ip4(known.membership.ip),
+        ip4=as_ip4(known.membership.ip),
+        ip6=as_address(known.membership.ip6),
         netns=len(known.presence.netns),
         cgroups=len(known.presence.cgroup_ids),
         namespace=state.to_short_text(known.pod.namespace),

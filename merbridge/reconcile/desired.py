@@ -1,14 +1,16 @@
 """What the maps should hold: a pure function of what is known."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
+from typing import TypeVar
 
 import attrs
 
 from merbridge.model import (
     Enrolment,
     EnrolmentPolicy,
+    IpAddress,
     Pod,
     Snapshot,
     choose_ztunnel,
@@ -19,7 +21,7 @@ from merbridge.model import (
 from merbridge.watchers import Netns, NodeObservation, PodPresence
 from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL
 
-_NO_ADDRESS = IPv4Address(0)
+_Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 
 @attrs.frozen
@@ -27,20 +29,22 @@ class Membership:
     """What the datapath is told of a namespace or a cgroup."""
 
     flags: int
-    ip: IPv4Address
+    ip: IPv4Address | None = None
+    ip6: IPv6Address | None = None
 
 
-HOST = Membership(IS_HOST, _NO_ADDRESS)
-EXEMPTED = Membership(EXEMPT, _NO_ADDRESS)
+HOST = Membership(IS_HOST)
+EXEMPTED = Membership(EXEMPT)
 
 
 @attrs.frozen
 class ZtunnelPlace:
-    """Where ztunnel is."""
+    """Where ztunnel is; it has an address of one family at least."""
 
     name: str
-    ip: IPv4Address
+    ip: IPv4Address | None
     netns_cookie: int
+    ip6: IPv6Address | None = None
 
 
 @attrs.frozen
@@ -62,7 +66,7 @@ class Desired:
 
     netns: Mapping[int, Membership]
     cgroups: Mapping[int, Membership]
-    inbound: frozenset[IPv4Address]
+    inbound: frozenset[IpAddress]
     ztunnel: ZtunnelPlace | None
     no_ztunnel: str
     pods: tuple[KnownPod, ...]
@@ -113,17 +117,18 @@ def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: E
     absent = PodPresence(pod.uid, frozenset(), ())
     presence = observation.pods.get(pod.uid) or observation.pods.get(pod.kubelet_uid, absent)
     flags = (IN_MESH if decision.in_mesh else 0) | (IS_ZTUNNEL if is_ztunnel(pod, policy) else 0)
-    return KnownPod(pod, decision, presence, Membership(flags, _address(pod, presence)))
-
-
-def _address(pod: Pod, presence: PodPresence) -> IPv4Address:
-    """The pod's address: the API's, or before the API knows it the only one that its namespace has."""
     if pod.host_network:
-        return _NO_ADDRESS
-    if pod.ip is not None:
-        return pod.ip
-    own = {address for netns in presence.netns for address in netns.addresses}
-    return own.pop() if len(own) == 1 else _NO_ADDRESS
+        return KnownPod(pod, decision, presence, Membership(flags))
+    seen = {address for netns in presence.netns for address in netns.addresses}
+    ip = pod.ip or _only(each for each in seen if isinstance(each, IPv4Address))
+    ip6 = pod.ip6 or _only(each for each in seen if isinstance(each, IPv6Address))
+    return KnownPod(pod, decision, presence, Membership(flags, ip, ip6))
+
+
+def _only(addresses: Iterable[_Address]) -> _Address | None:
+    """Before the API knows the pod's address: the only one of the family that its namespace has."""
+    found = list(addresses)
+    return found[0] if len(found) == 1 else None
 
 
 def _by_netns(pods: Iterable[KnownPod], host_cookie: int) -> dict[int, Membership]:
@@ -144,9 +149,9 @@ def _by_cgroup(pods: Iterable[KnownPod]) -> dict[int, Membership]:
     return _strongest(claims)
 
 
-def _inbound(pods: Iterable[KnownPod]) -> frozenset[IPv4Address]:
-    addresses = (each.membership.ip for each in pods if each.enrolment.in_mesh and not each.pod.bypasses_inbound)
-    return frozenset(address for address in addresses if address != _NO_ADDRESS)
+def _inbound(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
+    enrolled = [each.membership for each in pods if each.enrolment.in_mesh and not each.pod.bypasses_inbound]
+    return frozenset(address for each in enrolled for address in (each.ip, each.ip6) if address is not None)
 
 
 def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
@@ -155,17 +160,17 @@ def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
 
 
 # By what is claimed: each pod that claims it, with the addresses that are found there.
-_Claims = dict[int, list[tuple[KnownPod, frozenset[IPv4Address]]]]
+_Claims = dict[int, list[tuple[KnownPod, frozenset[IpAddress]]]]
 
 
 def _strongest(claims: _Claims) -> dict[int, Membership]:
     return {key: max(claim, key=_strength)[0].membership for key, claim in claims.items()}
 
 
-def _strength(claim: tuple[KnownPod, frozenset[IPv4Address]]) -> tuple[bool, bool, str]:
+def _strength(claim: tuple[KnownPod, frozenset[IpAddress]]) -> tuple[bool, bool, str]:
     """Of several pods' claims, that of the pod whose address is there; else of the one that is in the mesh."""
     pod, addresses = claim
-    return (pod.pod.ip in addresses, pod.enrolment.in_mesh, pod.pod.uid)
+    return (not pod.pod.addresses.isdisjoint(addresses), pod.enrolment.in_mesh, pod.pod.uid)
 
 
 def _ztunnel(pods: Iterable[KnownPod], policy: EnrolmentPolicy) -> tuple[ZtunnelPlace | None, str]:
@@ -177,14 +182,13 @@ def _ztunnel(pods: Iterable[KnownPod], policy: EnrolmentPolicy) -> tuple[Ztunnel
     if chosen is not None:
         return placed[chosen.uid], ""
     first = next(iter(candidates.values())).pod
-    missing = "has no IPv4 address yet" if first.ip is None else "has no process in a network namespace of its own yet"
+    missing = "has no address yet" if not first.addresses else "has no process in a network namespace of its own yet"
     return None, f"ztunnel's pod {first.full_name} {missing}"
 
 
 def _places(candidate: KnownPod) -> Iterator[ZtunnelPlace]:
-    ip = candidate.pod.ip
-    namespaces = _namespaces_of(candidate)
-    if ip is None or not namespaces:
+    pod, namespaces = candidate.pod, _namespaces_of(candidate)
+    if not pod.addresses or not namespaces:
         return
-    own = next((netns for netns in namespaces if ip in netns.addresses), namespaces[0])
-    yield ZtunnelPlace(candidate.pod.full_name, ip, own.cookie)
+    own = next((netns for netns in namespaces if not pod.addresses.isdisjoint(netns.addresses)), namespaces[0])
+    yield ZtunnelPlace(pod.full_name, pod.ip, own.cookie, pod.ip6)

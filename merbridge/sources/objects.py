@@ -1,12 +1,12 @@
 """Documents to a snapshot: Lists, Pods and Namespaces as the API prints them, each piece checked for its type."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import attrs
 
-from merbridge.model import Pod, Snapshot
+from merbridge.model import IpAddress, Pod, Snapshot
 from merbridge.sources.errors import MalformedError
 
 _LISTS = {"List": None, "PodList": "Pod", "NamespaceList": "Namespace"}
@@ -115,6 +115,7 @@ def _pod(item: _Item) -> Pod:
     metadata = metadata.of(who)
     spec = _Fields(who, "spec", _required_mapping(who, item.content, "spec"))
     status = _Fields(who, "status", _required_mapping(who, item.content, "status"))
+    addresses = _addresses(who, status)
     return Pod(
         uid=metadata.required_text("uid").lower(),
         namespace=namespace,
@@ -123,7 +124,8 @@ def _pod(item: _Item) -> Pod:
         host_network=spec.flag("hostNetwork"),
         labels=metadata.texts("labels"),
         annotations=metadata.texts("annotations"),
-        ip=_ipv4_address(who, status),
+        ip=next((each for each in addresses if isinstance(each, IPv4Address)), None),
+        ip6=next((each for each in addresses if isinstance(each, IPv6Address)), None),
         phase=status.text("phase"),
         ready=_is_ready(status),
         deleting=bool(metadata.text("deletionTimestamp")),
@@ -138,13 +140,12 @@ def _is_ready(status: "_Fields") -> bool:
     )
 
 
-def _ipv4_address(who: str, status: "_Fields") -> IPv4Address | None:
+def _addresses(who: str, status: "_Fields") -> list[IpAddress]:
     texts = [status.text("podIP"), *(entry.text("ip") for entry in status.mappings("podIPs"))]
-    addresses = [_address(who, text) for text in texts if text]
-    return next((address for address in addresses if isinstance(address, IPv4Address)), None)
+    return [_address(who, text) for text in texts if text]
 
 
-def _address(who: str, text: str) -> object:
+def _address(who: str, text: str) -> IpAddress:
     try:
         return ip_address(text)
     except ValueError:

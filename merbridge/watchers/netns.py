@@ -1,4 +1,4 @@
-"""A network namespace as the datapath knows it: its cookie, and the IPv4 addresses it has."""
+"""A network namespace as the datapath knows it: its cookie, and the addresses it has."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from threading import Thread
 
@@ -23,6 +23,9 @@ _COOKIE_SIZE = 8
 
 _LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s+/32 host LOCAL\b")
 
+# IPV6_ADDR_SCOPE_GLOBAL of include/net/ipv6.h, as if_inet6 prints it.
+_GLOBAL_SCOPE = "00"
+
 
 class NetnsGoneError(Exception):
     """The process, and perhaps its namespace, ended before it could be read; another process may still hold it."""
@@ -32,12 +35,12 @@ class NetnsGoneError(Exception):
 class Netns:
     """A network namespace. `cookie` is unique for the kernel's lifetime; `inode` only while the namespace lives.
 
-    `addresses` are its own IPv4 addresses outside 127/8.
+    `addresses` are its own outside 127/8, and those of IPv6 that are valid beyond a link.
     """
 
     inode: int
     cookie: int
-    addresses: frozenset[IPv4Address]
+    addresses: frozenset[IPv4Address | IPv6Address]
 
 
 def read_netns(pid: int, proc: Path) -> Netns:
@@ -119,9 +122,17 @@ def _cookie_of_this_thread() -> int:
     return int.from_bytes(value, sys.byteorder)
 
 
-def _own_addresses(pid: int, proc: Path) -> frozenset[IPv4Address]:
+def _own_addresses(pid: int, proc: Path) -> frozenset[IPv4Address | IPv6Address]:
+    folder = proc / str(pid) / "net"
+    ip4 = addresses_in_fib_trie(_read(folder / "fib_trie", pid))
+    # It is not there where IPv6 is off.
+    ip6 = addresses_in_if_inet6(_read(folder / "if_inet6", pid)) if (folder / "if_inet6").exists() else frozenset()
+    return ip4 | ip6
+
+
+def _read(path: Path, pid: int) -> str:
     try:
-        text = (proc / str(pid) / "net" / "fib_trie").read_text()
+        return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         raise NetnsGoneError(f"process {pid} has ended") from None
     except OSError as err:
@@ -129,10 +140,15 @@ def _own_addresses(pid: int, proc: Path) -> frozenset[IPv4Address]:
         if err.errno != errno.EINVAL:
             raise MerbridgeError(f"{err.filename}: cannot read: {err.strerror}") from None
         raise NetnsGoneError(f"process {pid} has ended") from None
-    return addresses_in_fib_trie(text)
 
 
 def addresses_in_fib_trie(text: str) -> frozenset[IPv4Address]:
     """The IPv4 addresses outside 127/8 that `/proc/PID/net/fib_trie` lists as the namespace's own."""
     found = (IPv4Address(match["address"]) for match in _LOCAL_HOST_ENTRY.finditer(text))
     return frozenset(address for address in found if not address.is_loopback)
+
+
+def addresses_in_if_inet6(text: str) -> frozenset[IPv6Address]:
+    """The IPv6 addresses of `/proc/PID/net/if_inet6` whose scope is global: no ::1, none of a link alone."""
+    fields = (line.split() for line in text.splitlines())
+    return frozenset(IPv6Address(bytes.fromhex(each[0])) for each in fields if each[3] == _GLOBAL_SCOPE)

@@ -135,9 +135,9 @@ class Cluster:
     it is an error if anything is left.
     """
 
-    def __init__(self, purpose: str) -> None:
+    def __init__(self, purpose: str, *, dual_stack: bool = False) -> None:
         """Prepare; `purpose` becomes part of the name of the node's cgroup."""
-        self.node = Node(purpose, name=NODE_NAME)
+        self.node = Node(purpose, name=NODE_NAME, dual_stack=dual_stack)
         self._undo = contextlib.ExitStack()
         self._agents: list[Agent] = []
 

@@ -2,21 +2,29 @@
 
 import random
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
 
 from merbridge.model import EnrolmentPolicy, Pod, Snapshot
-from merbridge.reconcile.desired import EXEMPTED, HOST, Desired, Membership, Remembered, desired, memory
+from merbridge.reconcile.desired import (
+    EXEMPTED,
+    HOST,
+    Desired,
+    Membership,
+    Remembered,
+    ZtunnelPlace,
+    desired,
+    memory,
+)
 from merbridge.watchers import Netns, NodeObservation, PodPresence
 from programs.maps import IN_MESH, IS_ZTUNNEL
 
 HOST_COOKIE = 1
 NODE = "node-1"
-NO_ADDRESS = IPv4Address(0)
-WEB_IP = IPv4Address("10.244.1.5")
-ZTUNNEL_IP = IPv4Address("10.244.1.2")
+WEB_IP, WEB_IP6 = IPv4Address("10.244.1.5"), IPv6Address("fd00::5")
+ZTUNNEL_IP, ZTUNNEL_IP6 = IPv4Address("10.244.1.2"), IPv6Address("fd00::2")
 HASH = "0123456789abcdef0123456789abcdef"
 
 AMBIENT = {"istio.io/dataplane-mode": "ambient"}
@@ -48,7 +56,7 @@ def ztunnel(uid: str = "ztunnel", **changes: Any) -> Pod:
     return pod(uid, **fields | changes)
 
 
-def netns(cookie: int, *addresses: IPv4Address) -> Netns:
+def netns(cookie: int, *addresses: IPv4Address | IPv6Address) -> Netns:
     """A network namespace with these addresses."""
     return Netns(inode=4_000_000 + cookie, cookie=cookie, addresses=frozenset(addresses))
 
@@ -90,6 +98,26 @@ def test_enrolled_pod_is_known_by_namespace_and_by_each_cgroup() -> None:
     member = Membership(IN_MESH, WEB_IP)
     assert result.netns == {HOST_COOKIE: HOST, 7: member}
     assert result.cgroups == {70: member, 71: member, 72: member}
+
+
+def test_addresses_of_both_families() -> None:
+    """Both go to the datapath, and connections to both are the host's to redirect; ztunnel has either, or both."""
+    both = {"ip": WEB_IP, "ip6": WEB_IP6}
+    result = wanted([pod(**both), ztunnel(ip6=ZTUNNEL_IP6)], [present("web", netns(7)), present("ztunnel", netns(3))])
+    assert result.netns[7] == Membership(IN_MESH, WEB_IP, WEB_IP6)
+    assert result.inbound == {WEB_IP, WEB_IP6}
+    assert result.ztunnel == ZtunnelPlace("istio-system/ztunnel", ZTUNNEL_IP, 3, ZTUNNEL_IP6)
+    alone = wanted([pod(ip=None, ip6=WEB_IP6), ztunnel(ip=None, ip6=ZTUNNEL_IP6)], [present("ztunnel", netns(3))])
+    assert alone.inbound == {WEB_IP6}
+    assert alone.ztunnel == ZtunnelPlace("istio-system/ztunnel", None, 3, ZTUNNEL_IP6)
+
+
+def test_before_the_api_knows_its_address_the_only_one_of_a_family_is_taken() -> None:
+    """What the pod's namespace shows, unless it shows several."""
+    others = IPv6Address("fd00::6"), IPv6Address("fd00::7")
+    result = wanted([pod(ip=None)], [present("web", netns(7, WEB_IP, *others))])
+    assert result.netns[7] == Membership(IN_MESH, WEB_IP)
+    assert wanted([pod(ip=None)], [present("web", netns(7, WEB_IP6))]).netns[7] == Membership(IN_MESH, None, WEB_IP6)
 
 
 def test_pod_outside_the_mesh_is_known_too() -> None:
@@ -147,7 +175,7 @@ def test_host_network_pod_has_no_namespace_and_no_address() -> None:
         [present("agent", netns(7, WEB_IP), cgroups=[50]), present("web", netns(7, WEB_IP))],
     )
     assert result.netns == {HOST_COOKIE: HOST, 7: Membership(IN_MESH, WEB_IP)}
-    assert result.cgroups == {50: Membership(0, NO_ADDRESS)}
+    assert result.cgroups == {50: Membership(0)}
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -184,8 +212,8 @@ def test_missing_address_is_taken_from_the_namespace() -> None:
 def test_unknown_address_does_not_keep_a_pod_out_of_the_mesh(namespaces: tuple[Netns, ...]) -> None:
     """A pod whose address cannot be told is enrolled all the same, with no address."""
     result = wanted([pod(ip=None)], [present("web", *namespaces, cgroups=[70])])
-    assert result.cgroups == {70: Membership(IN_MESH, NO_ADDRESS)}
-    assert all(result.netns[each.cookie] == Membership(IN_MESH, NO_ADDRESS) for each in namespaces)
+    assert result.cgroups == {70: Membership(IN_MESH)}
+    assert all(result.netns[each.cookie] == Membership(IN_MESH) for each in namespaces)
 
 
 def test_second_namespace_of_a_pod_is_the_pods_too() -> None:
@@ -307,7 +335,7 @@ def test_ztunnels_namespace_is_the_one_with_its_address() -> None:
         (ztunnel(namespace="shop"), [], "no pod of this node is labelled app=ztunnel in namespace istio-system"),
         (ztunnel(host_network=True), [], "no pod of this node is labelled app=ztunnel in namespace istio-system"),
         (ztunnel(phase="Failed"), [], "no pod of this node is labelled app=ztunnel in namespace istio-system"),
-        (ztunnel(ip=None), [netns(3)], "ztunnel's pod istio-system/ztunnel has no IPv4 address yet"),
+        (ztunnel(ip=None), [netns(3)], "ztunnel's pod istio-system/ztunnel has no address yet"),
         (
             ztunnel(),
             [],

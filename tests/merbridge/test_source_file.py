@@ -3,7 +3,7 @@
 import json
 import os
 import textwrap
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ WEB_0 = Pod(
     ready=True,
     deleting=False,
     created="2026-08-01T10:00:00Z",
+    ip6=IPv6Address("fd00::5"),
 )
 WEB_1 = Pod(
     uid="0a1b2c3d-0000-4000-8000-000000000002",

@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -29,7 +29,7 @@ from merbridge.watchers import (
 )
 from merbridge.watchers import netns as netns_module
 from merbridge.watchers.mounts import Mount, mounts_of
-from merbridge.watchers.netns import NetnsGoneError, addresses_in_fib_trie
+from merbridge.watchers.netns import NetnsGoneError, addresses_in_fib_trie, addresses_in_if_inet6
 from merbridge.watchers.processes import in_same_netns, netns_id, pod_uid_of_process
 
 PROC = Path("/proc")
@@ -332,6 +332,18 @@ def test_fib_trie() -> None:
         """)
     assert addresses_in_fib_trie(text) == {IPv4Address("10.244.1.5"), IPv4Address("10.244.1.64")}
     assert addresses_in_fib_trie("") == frozenset()
+
+
+def test_if_inet6() -> None:
+    """Own addresses are those of global scope, which unique local ones have, too: no ::1, none of a link alone."""
+    text = textwrap.dedent("""\
+        00000000000000000000000000000001 01 80 10 80       lo
+        fd000000000000000000000000000005 02 40 00 80     eth0
+        20010db8000000000000000000000007 02 80 00 00     eth0
+        fe80000000000000f80a1bfffe2c3d4e 02 40 20 80     eth0
+        """)
+    assert addresses_in_if_inet6(text) == {IPv6Address("fd00::5"), IPv6Address("2001:db8::7")}
+    assert addresses_in_if_inet6("") == frozenset()
 
 
 def test_in_same_netns(start: Start) -> None:

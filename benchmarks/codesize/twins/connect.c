@@ -10,6 +10,8 @@
 #define PASS 1
 #define REFUSE 0
 
+#define AF_INET 2
+#define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IN_LOOPBACKNET 127
 
@@ -33,9 +35,27 @@ static __always_inline struct pod_info *caller_by_tcp(struct bpf_sock_addr *ctx)
 	return caller;
 }
 
+static __always_inline int is_same(struct address *one, struct address *other)
+{
+	return one->w[3] == other->w[3] && one->w[2] == other->w[2] && one->w[1] == other->w[1] &&
+	       one->w[0] == other->w[0];
+}
+
+static __always_inline int is_v4_mapped(struct address *address)
+{
+	return !address->w[0] && !address->w[1] && address->w[2] == V4_MAPPED;
+}
+
 static __always_inline int stays_in_pod(__be32 to, struct pod_info *pod)
 {
 	return bpf_ntohl(to) >> 24 == IN_LOOPBACKNET || to == pod->ip4 || to == 0;
+}
+
+static __always_inline int stays_in_pod6(struct address *to, struct pod_info *pod)
+{
+	if (!to->w[0] && !to->w[1])
+		return !to->w[2] && bpf_ntohl(to->w[3]) <= 1;
+	return is_same(to, &pod->ip6);
 }
 
 static __always_inline int is_exempt(void)
@@ -46,11 +66,9 @@ static __always_inline int is_exempt(void)
 	return group && group->flags & EXEMPT;
 }
 
-static __always_inline int is_redirected(__be32 to, __u32 enrolled, struct pod_info *caller)
+static __always_inline int is_for_pod(struct address *to)
 {
-	if (enrolled)
-		return !stays_in_pod(to, caller);
-	return bpf_map_lookup_elem(&mesh_pods, &to) && !is_exempt();
+	return bpf_map_lookup_elem(&mesh_pods, to) && !is_exempt();
 }
 
 static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __u32 enrolled)
@@ -60,100 +78,130 @@ static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __u32 enro
 	return ctx->user_port == bpf_htons(HBONE_PORT) ? bpf_htons(HBONE_PORT) : bpf_htons(IN_PORT);
 }
 
-/* ztunnel's address, its port is set; 0: to be refused; the same address: it goes there. */
-static __always_inline __be32 address_instead(struct bpf_sock_addr *ctx, __be32 to, __u32 enrolled,
-					      struct pod_info *caller)
+static __always_inline int without_ztunnel(__u32 reason)
 {
-	__u32 key = ZTUNNEL;
-	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
-	struct socket_state *state;
+	if (FAIL_OPEN) {
+		count(PASSED_NO_ZTUNNEL);
+		return PASS;
+	}
+	count(reason);
+	return REFUSE;
+}
+
+static __always_inline void keep(struct bpf_sock_addr *ctx, struct socket_state *state, struct address *to,
+				 __u32 enrolled, struct ztunnel *ztunnel)
+{
 	__be16 port;
 
-	if (!ztunnel) {
-		if (FAIL_OPEN) {
-			count(PASSED_NO_ZTUNNEL);
-			return to;
-		}
-		count(REFUSED_NO_ZTUNNEL);
-		return 0;
-	}
-	if (to == ztunnel->ip4 && ctx->user_port == bpf_htons(OUT_PORT))
-		return to;
-	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!state) {
-		count(REFUSED_NO_MEMORY);
-		return 0;
-	}
-	state->original.ip4 = to;
+	state->original.ip = *to;
 	state->original.port = ctx->user_port;
-	state->pod_ip4 = caller->ip4;
-	state->ztunnel.ip4 = ztunnel->ip4;
 	state->ztunnel_netns = ztunnel->netns_cookie;
 	port = port_instead(ctx, enrolled);
 	state->ztunnel.port = port;
 	ctx->user_port = port;
 	count(enrolled ? REDIRECTED : REDIRECTED_TO_POD);
-	return ztunnel->ip4;
+}
+
+static __always_inline int redirected4(struct bpf_sock_addr *ctx, struct address *to, __u32 enrolled,
+				       struct pod_info *caller, int v4_mapped)
+{
+	__u32 key = ZTUNNEL;
+	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
+	struct socket_state *state;
+
+	if (!ztunnel)
+		return without_ztunnel(REFUSED_NO_ZTUNNEL);
+	if (!ztunnel->ip4)
+		return without_ztunnel(REFUSED_NO_ADDRESS);
+	if (to->w[3] == ztunnel->ip4 && ctx->user_port == bpf_htons(OUT_PORT))
+		return PASS;
+	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		count(REFUSED_NO_MEMORY);
+		return REFUSE;
+	}
+	state->original.family = AF_INET;
+	state->ztunnel.ip = (struct address){ { 0, 0, V4_MAPPED, ztunnel->ip4 } };
+	state->pod = (struct address){ { 0, 0, V4_MAPPED, caller->ip4 } };
+	if (v4_mapped)
+		ctx->user_ip6[3] = ztunnel->ip4;
+	else
+		ctx->user_ip4 = ztunnel->ip4;
+	keep(ctx, state, to, enrolled, ztunnel);
+	return PASS;
+}
+
+static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address *to, __u32 enrolled,
+				       struct pod_info *caller)
+{
+	__u32 key = ZTUNNEL;
+	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
+	struct socket_state *state;
+
+	if (!ztunnel)
+		return without_ztunnel(REFUSED_NO_ZTUNNEL);
+	if (!ztunnel->ip6.w[0])
+		return without_ztunnel(REFUSED_NO_ADDRESS);
+	if (ctx->user_port == bpf_htons(OUT_PORT) && is_same(to, &ztunnel->ip6))
+		return PASS;
+	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		count(REFUSED_NO_MEMORY);
+		return REFUSE;
+	}
+	state->original.family = AF_INET6;
+	state->ztunnel.ip = ztunnel->ip6;
+	state->pod = caller->ip6;
+	ctx->user_ip6[0] = ztunnel->ip6.w[0];
+	ctx->user_ip6[1] = ztunnel->ip6.w[1];
+	ctx->user_ip6[2] = ztunnel->ip6.w[2];
+	ctx->user_ip6[3] = ztunnel->ip6.w[3];
+	keep(ctx, state, to, enrolled, ztunnel);
+	return PASS;
 }
 
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
 	struct pod_info *caller = caller_by_tcp(ctx);
-	__be32 instead;
+	struct address to = { { 0, 0, V4_MAPPED, 0 } };
 	__u32 enrolled;
 
 	if (!caller)
 		return PASS;
 	enrolled = caller->flags & IN_MESH;
-	if (!is_redirected(ctx->user_ip4, enrolled, caller))
+	to.w[3] = ctx->user_ip4;
+	if (enrolled) {
+		if (stays_in_pod(to.w[3], caller))
+			return PASS;
+	} else if (!is_for_pod(&to)) {
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip4, enrolled, caller);
-	if (!instead)
-		return REFUSE;
-	if (FAIL_OPEN && instead == ctx->user_ip4)
-		return PASS;
-	ctx->user_ip4 = instead;
-	return PASS;
-}
-
-static __always_inline int stays_local(struct bpf_sock_addr *ctx)
-{
-	return !ctx->user_ip6[0] && !ctx->user_ip6[1] && !ctx->user_ip6[2] && bpf_ntohl(ctx->user_ip6[3]) <= 1;
-}
-
-static __always_inline int is_v4_mapped(struct bpf_sock_addr *ctx)
-{
-	return !ctx->user_ip6[0] && !ctx->user_ip6[1] && ctx->user_ip6[2] == bpf_htonl(0xffff);
+	}
+	return redirected4(ctx, &to, enrolled, caller, 0);
 }
 
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
 	struct pod_info *caller = caller_by_tcp(ctx);
-	__be32 instead;
+	struct address to;
 	__u32 enrolled;
+	int mapped;
 
 	if (!caller)
 		return PASS;
-	if (stays_local(ctx))
-		return PASS;
-	if (!is_v4_mapped(ctx)) {
-		if (!(caller->flags & IN_MESH))
-			return PASS;
-		count(REFUSED_IPV6);
-		return REFUSE;
-	}
 	enrolled = caller->flags & IN_MESH;
-	if (!is_redirected(ctx->user_ip6[3], enrolled, caller))
+	to = (struct address){ { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
+	mapped = is_v4_mapped(&to);
+	if (enrolled) {
+		if (mapped ? stays_in_pod(to.w[3], caller) : stays_in_pod6(&to, caller))
+			return PASS;
+	} else if (!is_for_pod(&to)) {
 		return PASS;
-	instead = address_instead(ctx, ctx->user_ip6[3], enrolled, caller);
-	if (!instead)
-		return REFUSE;
-	if (FAIL_OPEN && instead == ctx->user_ip6[3])
-		return PASS;
-	ctx->user_ip6[3] = instead;
-	return PASS;
+	}
+	if (mapped)
+		return redirected4(ctx, &to, enrolled, caller, 1);
+	return redirected6(ctx, &to, enrolled, caller);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -18,7 +18,7 @@ int getpeername4(struct bpf_sock_addr *ctx)
 	struct socket_state *state = redirected(ctx);
 
 	if (state) {
-		ctx->user_ip4 = state->original.ip4;
+		ctx->user_ip4 = state->original.ip.w[3];
 		ctx->user_port = state->original.port;
 	}
 	return 1;
@@ -30,7 +30,10 @@ int getpeername6(struct bpf_sock_addr *ctx)
 	struct socket_state *state = redirected(ctx);
 
 	if (state) {
-		ctx->user_ip6[3] = state->original.ip4;
+		ctx->user_ip6[0] = state->original.ip.w[0];
+		ctx->user_ip6[1] = state->original.ip.w[1];
+		ctx->user_ip6[2] = state->original.ip.w[2];
+		ctx->user_ip6[3] = state->original.ip.w[3];
 		ctx->user_port = state->original.port;
 	}
 	return 1;

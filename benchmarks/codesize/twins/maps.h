@@ -7,19 +7,29 @@
 #define IS_HOST 8
 #define EXEMPT 16
 
+/* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d; :: is none. */
+struct address {
+	__be32 w[4];
+};
+
+#define V4_MAPPED bpf_htonl(0xffff)
+
 struct pod_info {
 	__u32 flags;
 	__be32 ip4;
+	struct address ip6;
 };
 
 struct ztunnel {
 	__u64 netns_cookie;
 	__be32 ip4;
+	struct address ip6;
 };
 
 struct endpoint {
-	__be32 ip4;
+	struct address ip;
 	__be16 port;
+	__u16 family;
 };
 
 struct mesh_pod {
@@ -28,8 +38,8 @@ struct mesh_pod {
 
 struct connection {
 	__u64 netns_cookie;
-	__be32 client_ip4;
-	__be32 server_ip4;
+	struct address client;
+	struct address server;
 	__u16 client_port;
 	__u16 server_port;
 };
@@ -53,7 +63,7 @@ struct socket_state {
 	__u64 redirected;
 	__u64 ztunnel_netns;
 	struct endpoint ztunnel;
-	__be32 pod_ip4;
+	struct address pod;
 	__u32 side;
 	__u32 by_tcp;
 };
@@ -67,7 +77,7 @@ enum count {
 	REDIRECTED,
 	REFUSED_NO_ZTUNNEL,
 	REFUSED_NO_MEMORY,
-	REFUSED_IPV6,
+	REFUSED_NO_ADDRESS,
 	ORIGINAL_DST_FULL,
 	FOREIGN_SOURCE,
 	SPLICED,
@@ -106,7 +116,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, struct mesh_pod);
 } mesh_pods SEC(".maps");
 

@@ -22,14 +22,39 @@ static __always_inline void report(struct bpf_sock_ops *ctx, int flags)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
+/* One load a word: the verifier refuses the wider ones that clang would make of two. */
+#define WORD(field) (*(volatile __u32 *)&(field))
+
+static __always_inline struct address local(struct bpf_sock_ops *ctx)
+{
+	return (struct address){ { WORD(ctx->local_ip6[0]), WORD(ctx->local_ip6[1]), WORD(ctx->local_ip6[2]), WORD(ctx->local_ip6[3]) } };
+}
+
+static __always_inline struct address remote(struct bpf_sock_ops *ctx)
+{
+	return (struct address){ { WORD(ctx->remote_ip6[0]), WORD(ctx->remote_ip6[1]), WORD(ctx->remote_ip6[2]), WORD(ctx->remote_ip6[3]) } };
+}
+
+static __always_inline int is_remote(struct bpf_sock_ops *ctx, struct address *at)
+{
+	return WORD(ctx->remote_ip6[3]) == at->w[3] && WORD(ctx->remote_ip6[2]) == at->w[2] &&
+	       WORD(ctx->remote_ip6[1]) == at->w[1] && WORD(ctx->remote_ip6[0]) == at->w[0];
+}
+
+static __always_inline int is_local(struct bpf_sock_ops *ctx, struct address *at)
+{
+	return WORD(ctx->local_ip6[3]) == at->w[3] && WORD(ctx->local_ip6[2]) == at->w[2] &&
+	       WORD(ctx->local_ip6[1]) == at->w[1] && WORD(ctx->local_ip6[0]) == at->w[0];
+}
+
 static __always_inline struct connection as_client(struct bpf_sock_ops *ctx, __u64 ztunnel_netns)
 {
 	struct connection key = {};
 
 	key.netns_cookie = ztunnel_netns;
-	key.client_ip4 = ctx->local_ip4;
+	key.client = local(ctx);
 	key.client_port = ctx->local_port;
-	key.server_ip4 = ctx->remote_ip4;
+	key.server = remote(ctx);
 	key.server_port = bpf_ntohl(ctx->remote_port);
 	return key;
 }
@@ -38,16 +63,16 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 {
 	struct socket_state *state = state_of(ctx);
 	struct connection key;
-	struct origin origin;
+	struct origin origin = {};
 
 	if (!state)
 		return;
-	if (ctx->remote_ip4 != state->ztunnel.ip4 ||
+	if (!is_remote(ctx, &state->ztunnel.ip) ||
 	    bpf_ntohl(ctx->remote_port) != (__u32)bpf_ntohs(state->ztunnel.port)) {
 		state->id.client = 0;
 		return;
 	}
-	if (ctx->local_ip4 != state->pod_ip4 && state->pod_ip4) {
+	if (state->pod.w[3] && !is_local(ctx, &state->pod)) {
 		state->id.client = 0;
 		count(FOREIGN_SOURCE);
 		return;
@@ -63,7 +88,8 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 	state->by_tcp = 0;
 	state->redirected = 0;
 	key = as_client(ctx, state->ztunnel_netns);
-	origin = (struct origin){ .original = state->original, .id = state->id };
+	origin.original = state->original;
+	origin.id = state->id;
 	if (bpf_map_update_elem(&original_dst, &key, &origin, BPF_ANY)) {
 		count(ORIGINAL_DST_FULL);
 		return;
@@ -98,9 +124,9 @@ static __always_inline void accepting_established(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk;
 
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
-	key.client_ip4 = ctx->remote_ip4;
+	key.client = remote(ctx);
 	key.client_port = bpf_ntohl(ctx->remote_port);
-	key.server_ip4 = ctx->local_ip4;
+	key.server = local(ctx);
 	key.server_port = ctx->local_port;
 	origin = bpf_map_lookup_elem(&original_dst, &key);
 	if (!origin)
