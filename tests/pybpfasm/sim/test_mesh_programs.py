@@ -16,9 +16,20 @@ from pybpfasm.spec import CollectionSpec
 from pybpfasm.uapi import SockOpsOp, TcpState
 
 APP, ZTUNNEL_ADDRESS, SERVICE = "10.0.0.5", "10.0.0.9", "10.96.0.10"
+APP6, ZTUNNEL_ADDRESS6, SERVICE6 = "fd00::5", "fd00::9", "2001:db8::1"
 APP_NETNS, ZTUNNEL_NETNS = 77, 99
-SOL_IP, SO_ORIGINAL_DST = 0, 80
+SOL_IP, SOL_IPV6, SO_ORIGINAL_DST = 0, 41, 80
 REFUSE, PASS = 0, 1
+
+
+def mapped(address: str) -> str:
+    """An IPv4 address as AF_INET6 sockets have it, and `sockops` those of both families; IPv6 as it is."""
+    return address if ":" in address else f"::ffff:{address}"
+
+
+def both(ip4: str, ip6: str) -> bytes:
+    """Addresses of both families, as the maps have them."""
+    return socket.inet_aton(ip4) + socket.inet_pton(socket.AF_INET6, ip6)
 
 
 @pytest.fixture(scope="module", name="programs")
@@ -38,11 +49,12 @@ class Node:
 
     def enroll(self) -> None:
         """Make the app's namespace one of the mesh."""
-        self.maps["netns_info_map"].update(APP_NETNS, struct.pack("<I", IN_MESH) + socket.inet_aton(APP))
+        self.maps["netns_info_map"].update(APP_NETNS, struct.pack("<I", IN_MESH) + both(APP, APP6))
 
-    def know_ztunnel(self) -> None:
+    def know_ztunnel(self, ip6: str = ZTUNNEL_ADDRESS6) -> None:
         """Tell where ztunnel is."""
-        self.maps["settings"].update(ZTUNNEL, struct.pack("<Q4s4x", ZTUNNEL_NETNS, socket.inet_aton(ZTUNNEL_ADDRESS)))
+        addresses = both(ZTUNNEL_ADDRESS, ip6)
+        self.maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + addresses + bytes(4))
 
     def run(self, name: str, ctx: sim.Context) -> sim.Result:
         """Run one of the programs."""
@@ -53,17 +65,23 @@ class Node:
         ctx = sim.SockAddr(user_ip4=SERVICE, user_port=80, sk=self.app)
         return self.run("connect4", ctx).ret, ctx
 
-    def client_event(self, op: SockOpsOp, *args: int) -> sim.Result:
+    def connect6(self, to: str = SERVICE6) -> tuple[int, sim.SockAddr]:
+        """The app connects by an AF_INET6 socket."""
+        ctx = sim.SockAddr(user_ip6=to, user_port=80, sk=self.app)
+        return self.run("connect6", ctx).ret, ctx
+
+    def client_event(self, op: SockOpsOp, *args: int, app: str = APP, ztunnel: str = ZTUNNEL_ADDRESS) -> sim.Result:
         """Something happens to the app's socket."""
         return self.run("sockops", sim.SockOps(
-            op=op, args=[*args, 0, 0][:4], local_ip4=APP, local_port=40000, remote_ip4=ZTUNNEL_ADDRESS,
+            op=op, args=[*args, 0, 0][:4], local_ip6=mapped(app), local_port=40000, remote_ip6=mapped(ztunnel),
             remote_port=15001, sk=self.app,
         ))  # fmt: skip
 
-    def accepting_event(self, op: SockOpsOp) -> sim.Result:
+    def accepting_event(self, op: SockOpsOp, app: str = APP, ztunnel: str = ZTUNNEL_ADDRESS) -> sim.Result:
         """Something happens to ztunnel's socket."""
         return self.run("sockops", sim.SockOps(
-            op=op, local_ip4=ZTUNNEL_ADDRESS, local_port=15001, remote_ip4=APP, remote_port=40000, sk=self.accepted,
+            op=op, local_ip6=mapped(ztunnel), local_port=15001, remote_ip6=mapped(app), remote_port=40000,
+            sk=self.accepted,
         ))  # fmt: skip
 
     def count(self, what: Count) -> int:
@@ -84,7 +102,7 @@ def test_an_enrolled_pods_connection_goes_to_ztunnel(node: Node) -> None:
     verdict, ctx = node.connect()
     assert (verdict, ctx.user_ip4, ctx.user_port) == (PASS, ZTUNNEL_ADDRESS, 15001)
     state = node.maps["socket_state"].value_of(node.app)
-    assert state[:6] == socket.inet_aton(SERVICE) + (80).to_bytes(2, "big")
+    assert state[:18] == socket.inet_pton(socket.AF_INET6, mapped(SERVICE)) + (80).to_bytes(2, "big")
     assert node.count(Count.REDIRECTED) == 1
 
 
@@ -117,17 +135,41 @@ def test_the_cgroup_is_asked_where_the_namespace_is_not_known(programs: Collecti
     """A pod that is known by its cgroup only is redirected too."""
     node = Node(programs)
     node.know_ztunnel()
-    node.maps["cgroup_info_map"].update(4711, struct.pack("<I", IN_MESH) + socket.inet_aton(APP))
+    node.maps["cgroup_info_map"].update(4711, struct.pack("<I", IN_MESH) + both(APP, APP6))
     assert node.connect()[1].user_ip4 == ZTUNNEL_ADDRESS
 
 
-def test_ipv6_is_refused_and_v4_mapped_is_redirected(node: Node) -> None:
-    """connect6 refuses IPv6 and treats ::ffff:a.b.c.d as connect4 does."""
-    ctx = sim.SockAddr(user_ip6="2001:db8::1", user_port=80, sk=node.app)
-    assert node.run("connect6", ctx).ret == REFUSE
-    mapped = sim.SockAddr(user_ip6=f"::ffff:{SERVICE}", user_port=80, sk=node.app)
-    assert node.run("connect6", mapped).ret == PASS
-    assert (mapped.user_ip6, mapped.user_port) == (f"::ffff:{ZTUNNEL_ADDRESS}", 15001)
+def test_a_connection_stays_in_its_family(node: Node) -> None:
+    """connect6 sends IPv6 to ztunnel's IPv6 address, and ::ffff:a.b.c.d where connect4 does; ::1 stays in the pod."""
+    verdict, ctx = node.connect6()
+    assert (verdict, ctx.user_ip6, ctx.user_port) == (PASS, ZTUNNEL_ADDRESS6, 15001)
+    verdict, ctx = node.connect6(mapped(SERVICE))
+    assert (verdict, ctx.user_ip6, ctx.user_port) == (PASS, mapped(ZTUNNEL_ADDRESS), 15001)
+    verdict, ctx = node.connect6("::1")
+    assert (verdict, ctx.user_ip6, ctx.user_port) == (PASS, "::1", 80)
+
+
+def test_ipv6_is_refused_where_ztunnel_has_none(node: Node) -> None:
+    """It does not leave in the clear, and it is counted."""
+    node.know_ztunnel("::")
+    assert node.connect6()[0] == REFUSE
+    assert node.count(Count.REFUSED_NO_ADDRESS) == 1
+
+
+def test_ztunnel_learns_the_original_destination_of_ipv6(node: Node) -> None:
+    """By IP6T_SO_ORIGINAL_DST; SO_ORIGINAL_DST of IPv4 says nothing of it."""
+    node.connect6()
+    node.client_event(SockOpsOp.TCP_CONNECT_CB, app=APP6, ztunnel=ZTUNNEL_ADDRESS6)
+    node.accepting_event(SockOpsOp.PASSIVE_ESTABLISHED_CB, app=APP6, ztunnel=ZTUNNEL_ADDRESS6)
+    assert len(node.maps["original_dst"]) == 0
+    asked = sim.Sockopt(level=SOL_IPV6, optname=SO_ORIGINAL_DST, optval=bytes(28), retval=-92, sk=node.accepted)
+    node.run("getsockopt", asked)
+    address = socket.inet_pton(socket.AF_INET6, SERVICE6)
+    assert asked.optval == struct.pack("<H", socket.AF_INET6) + struct.pack(">HI", 80, 0) + address + bytes(4)
+    assert (asked.retval, asked.optlen) == (0, 28)
+    by_ip4 = sim.Sockopt(level=SOL_IP, optname=SO_ORIGINAL_DST, optval=bytes(28), retval=-92, sk=node.accepted)
+    node.run("getsockopt", by_ip4)
+    assert (by_ip4.retval, by_ip4.optval) == (-92, bytes(28))
 
 
 def test_ztunnel_learns_the_original_destination(node: Node) -> None:
@@ -188,7 +230,7 @@ def test_coverage_of_connect4_names_python_lines(node: Node) -> None:
     """Runs are merged, and what is missing is named by the line of the program's source."""
     first = sim.run(node.programs["connect4"], sim.SockAddr(user_ip4=SERVICE, sk=node.app), maps=node.maps)
     second = sim.run(node.programs["connect4"], sim.SockAddr(protocol=17, sk=node.app), maps=node.maps)
-    both = first.coverage | second.coverage
-    assert len(both.missing()) < len(second.coverage.missing())
-    assert any(line.endswith("connect.py") for line, _ in both.covered_lines)
-    assert "if instead == ANY:" in {missing.line.text.strip() for missing in both.missing() if missing.line}
+    joined = first.coverage | second.coverage
+    assert len(joined.missing()) < len(second.coverage.missing())
+    assert any(line.endswith("connect.py") for line, _ in joined.covered_lines)
+    assert "if ztunnel.ip4 == ANY:" in {missing.line.text.strip() for missing in joined.missing() if missing.line}
