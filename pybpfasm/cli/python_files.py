@@ -46,16 +46,21 @@ def _run(path: Path) -> ModuleType:
     except SystemExit as error:
         reason = f"it ends itself by sys.exit({'' if error.code is None else repr(error.code)}) when it is imported"
         raise InputError(f"{path}: {reason}: do that below `if __name__ == '__main__':`") from None
-    except Exception as error:  # noqa: BLE001 - whatever the user's file raises is told in a line
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the user's file raises is told in a line
         raise InputError(_told(path, error)) from None
     finally:
         sys.path.pop(0)
     return module
 
 
-def _told(path: Path, error: Exception) -> str:
+def _told(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        return f"{error.filename or path}:{'' if error.lineno is None else f'{error.lineno}:'} {error.msg}"
+        return f"{error.filename or path}:{f'{error.lineno}:' if error.lineno else ''} {error.msg}"
     lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
     place = f"{path}:{lines[-1]}" if lines else str(path)
-    return f"{place}: {type(error).__name__}: {error}"
+    try:
+        return f"{place}: {type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its own text is the user's code, too
+        return f"{place}: {type(error).__name__}"

@@ -40,7 +40,7 @@ def target_named(name: str | None) -> "AnyTarget | None":
 def split(text: str) -> tuple[Path, str | None]:
     """FILE and NAME of `FILE[:NAME]`; a file whose own name has a colon is one. Raises `UsageError`."""
     file, colon, name = text.rpartition(":")
-    if colon and not name.isidentifier() and Path(file).is_file() and not Path(text).exists():
+    if colon and not name.isidentifier() and Path(file).exists() and not Path(text).exists():
         raise UsageError(f"{text}: {name!r} is no name of a program: {file}:NAME, or {file} for all")
     if colon and name.isidentifier() and not Path(text).exists():
         return Path(file), name

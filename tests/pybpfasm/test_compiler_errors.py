@@ -423,16 +423,30 @@ RULES = [
         "a loop gives names: `for name in unroll(…):`",
     ),
     (
-        "i: u8 = 0\nfor i in unroll((255, 256)):\n    pass",
-        "for i in unroll((255, 256)): | unroll",
-        "256 does not fit u8",
-    ),
-    (
         "i: u64 = 0\nfor i in range(-3, 3):\n    pass",
         "for i in range(-3, 3): | range",
         "this is i64 where u64 is wanted",
     ),
+    (
+        "for i in range(10, h.ktime_get_ns(), -3):\n    pass",
+        "for i in range(10, h.ktime_get_ns(), -3): | range",
+        "steps of -3 may go past a stop that is not known, and past 0",
+    ),
+    ("f: bool = False\nfor f in range(4):\n    pass", "for f in range(4): | range", "this is u64 where bool is wanted"),
+    (
+        "n: be16 = htons(5)\nfor n in range(4):\n    pass",
+        "for n in range(4): | range",
+        "this is u64 where be16 is wanted: convert it with htons()",
+    ),
     # constants of the module
+    ("x = LONG", "x = LONG | LONG", "a number of 100001 bits does not fit 64 bits"),
+    ("x = 1 << 1023 << 1023", "x = 1 << 1023 << 1023 | 1", "this constant has more than 1024 bits"),
+    ("x = len(ENDLESS)", "x = len(ENDLESS) | ENDLESS", "this has no length"),
+    (
+        "if ctx.type in range(0, 1024, 2):\n    return 0",
+        "if ctx.type in range(0, 1024, 2): | range",
+        "`in` compares with 256 constants at most: compare with the ends",
+    ),
     ("x = MAPS[2]", "x = MAPS[2] | 2", "index 2 is outside its 2 elements"),
     (
         "x = WEEK[ctx.type]",

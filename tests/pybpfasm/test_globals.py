@@ -98,6 +98,8 @@ RULES = [
     ("printk('a %d')", "printk('a %d') | printk", "the format takes 1 arguments, here are 0"),
     ("printk('a', 1)", "printk('a', 1) | printk", "the format takes 0 arguments, here are 1"),
     ("printk('a %f', 1)", "printk('a %f', 1) | 'a", "`%f` is no conversion: %d, %u, %x, %X, %c, %s and %% are"),
+    ("printk('a %1024d', 1)", "printk('a %1024d', 1) | 'a", "`%1024d` is wider than a line can be: 1023 at most"),
+    ("printk('é', 1)", "printk('é', 1) | 'é", "the kernel prints ASCII only, without control characters: '\\xe9' is none"),
     ("printk('a %', 1)", "printk('a %', 1) | 'a", "`%` is no conversion"),
     ("printk('%d', v.port)", "printk('%d', v.port) | v.port", "%d takes a number, this is be16"),
     ("printk('%d', v.name)", "printk('%d', v.name) | v.name", "%d takes a number, this is char[8]: %s takes it"),

@@ -260,6 +260,65 @@ o.c = rounds
 """,
         {"a": MASK - 1, "b": 1 << 63, "s": -(1 << 63) + 1, "c": 2 + 2 * 16 + 2 * 256},
     ),
+    (  # a stop that no counter reaches is none
+        """
+rounds = 0
+for i in range(v.b & 7, 0xFFFFFFFFFFFFFFFF, -1):
+    rounds += 1
+for i in range(v.e, (1 << 64) - 200, -1):
+    rounds += 1
+for i in range(10, v.c & 1, -3):
+    rounds += 16
+for i in range(v.b == 3):
+    rounds += 256
+o.a = rounds
+""",
+        {"a": 3 * 16 + 256},
+    ),
+    (  # the name of what is unrolled is a constant of its declared type
+        """
+i: i64 = 0
+total = 0
+for i in bpf.unroll((0, 1, 2)):
+    assert i < 3
+    total += v.b * i
+o.a = total
+j: u8 = 0
+for k in range(2):
+    for j in bpf.unroll((-1, 257)):
+        o.b = o.b * 1000 + j
+o.s = i
+""",
+        {"a": 9, "b": 255_001_255_001, "s": 2},
+    ),
+    (  # a name gets a struct of its own where its place is overwritten
+        """
+o.first = Inner(x=1, y=2)
+o.second = Inner(x=3, y=4)
+p, o.first = o.first, o.second
+o.a = p.x * 10 + p.y
+""",
+        {"a": 12, "first": Inner(x=3, y=4)},
+    ),
+    (  # a range that is looked into is two comparisons
+        """
+found = 0
+if v.b in range(1 << 64):
+    found += 1
+if v.a in range(1 << 16):
+    found += 10
+if v.s in range(-17, -16):
+    found += 100
+if v.s in range(-16, 1 << 70):
+    found += 1000
+if v.b not in range(-5, 0):
+    found += 10000
+if v.b in range(4, 1 << 40):
+    found += 100000
+o.a = found
+""",
+        {"a": 10101},
+    ),
     (  # constants are Python's, and so are their elements
         """
 o.a = (1 << 64) - 1

@@ -62,6 +62,8 @@ MAPS = (stats, other_stats)
 K = 5
 TRACE = False
 WORDS = "words"
+LONG = 1 << 100_000
+ENDLESS = range(1 << 70)
 WEEK = (1, 2, 3, 4, 5, 6, 7)
 config = SimpleNamespace(port=80)
 

@@ -21,6 +21,7 @@ from pybpfasm.compiler.frontend.values import (
     Scalar,
     Value,
     describe,
+    shown,
     target_name,
 )
 from pybpfasm.ir.types import Kind
@@ -80,9 +81,13 @@ class Expected:
 
     def accept_counted(self, lowering: "Lowering", node: ast.AST, value: Value) -> Value:
         """What a loop counts: it fits either sign of 64 bits, as a constant does, where it is known to be small."""
+        if not isinstance(self.scalar, IntType):
+            return self.accept(lowering, node, value)
         match value:
-            case Scalar(type=type_, limit=int() as limit) if type_ == UNSIGNED and limit < 1 << 63:
-                return lowering.numbers.cut(node, value, self.scalar) if isinstance(self.scalar, IntType) else value
+            case Constant(value=int() as number):
+                return Constant(_low_bits(int(number), self.scalar))
+            case Scalar(limit=int() as limit) if limit < 1 << 63:
+                return lowering.numbers.cut(node, value, self.scalar)
             case _:
                 return self.accept(lowering, node, value)
 
@@ -104,7 +109,7 @@ class Expected:
         bits, signed = self.scalar.bits, self.scalar.signed
         lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
         if not lowest <= number <= highest:
-            lowering.fail(node, f"{number} does not fit {self.scalar}")
+            lowering.fail(node, f"{shown(number)} does not fit {self.scalar}")
         return Scalar(number, SIGNED) if signed else value
 
     def _fits(self, lowering: "Lowering", value: Value) -> bool:
@@ -138,6 +143,11 @@ class Expected:
             found = str(value.type)
         hint = conversion_hint(value, self.scalar if self.scalar is not None else UNSIGNED if self.any_int else None)
         return f"this is {found} where {self} is wanted{hint}"
+
+
+def _low_bits(number: int, type_: IntType) -> int:
+    low = number & (1 << type_.bits) - 1
+    return low - (1 << type_.bits) if type_.signed and low >> type_.bits - 1 else low
 
 
 _LETTERS = {16: "s", 32: "l", 64: "ll"}

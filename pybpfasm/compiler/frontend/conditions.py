@@ -16,8 +16,10 @@ from pybpfasm.compiler.frontend.values import (
     Pointer,
     Scalar,
     Value,
+    count_of,
     describe,
     known_operand,
+    shown,
 )
 from pybpfasm.isa import Jump
 from pybpfasm.lang.types import NetworkType, StructType
@@ -37,6 +39,9 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[Jump, Jump, type[ast.cmpop]]] = {
     ast.GtE: (Jump.JGE, Jump.JSGE, ast.LtE),
 }
 
+
+# Each is a comparison.
+_MOST_COMPARED = 256
 
 # Under this name paths bring the value of an expression; no program has such a name.
 RESULT = "<result>"
@@ -143,6 +148,11 @@ class Conditions:
         constants = self._lowering.expressions.constant(among)
         if not isinstance(constants, tuple | range | frozenset):
             self._lowering.fail(among, "`in` looks into a tuple of constants: write one, or compare with each")
+        if isinstance(constants, range) and constants.step == 1 and isinstance(value, Scalar):
+            self._in_range(node, value, constants, found, missing)
+            return
+        if count_of(constants) > _MOST_COMPARED:
+            self._lowering.fail(among, f"`in` compares with {_MOST_COMPARED} constants at most: compare with the ends")
         for constant in constants:
             following = self._lowering.junction()
             self._compare_values(node, ast.Eq(), value, Constant(constant), found, following)
@@ -150,6 +160,24 @@ class Conditions:
             if not self._lowering.reachable:
                 return
         self._lowering.goto(missing, node)
+
+    def _in_range(self, node: ast.AST, value: Scalar, numbers: range, found: "Junction", missing: "Junction") -> None:
+        """Between the ends of a range, as far as the number can be there."""
+        number = self._lowering.expressions.as_number(node, value)
+        lowest, highest = (-(1 << 63), (1 << 63) - 1) if value.type == SIGNED else (0, (1 << 64) - 1)
+        first, last = max(numbers.start, lowest), min(numbers.stop - 1, highest)
+        if first > last:
+            self._lowering.goto(missing, node)
+            return
+        if first == last:
+            self._compare_values(node, ast.Eq(), number, Constant(first), found, missing)
+            return
+        for op, end, beyond in ((ast.GtE(), first, lowest), (ast.LtE(), last, highest)):
+            if end != beyond:
+                following = self._lowering.junction()
+                self._compare_values(node, op, number, Constant(end), following, missing)
+                self._lowering.enter(following)
+        self._lowering.goto(found, node)
 
     def equal(self, node: ast.AST, value: Value, constant: Value, yes: "Junction", no: "Junction") -> None:
         """Go to `yes` where the value equals the constant."""
@@ -205,7 +233,7 @@ class Conditions:
         highest = (1 << 64) - 1 if type_ == UNSIGNED else (1 << 63) - 1
         if isinstance(right, Constant) and not highest - (1 << 64) < int(right.value) <= highest:
             sign = "an unsigned" if type_ == UNSIGNED else "a signed"
-            self._lowering.fail(node, f"{sign} number is compared with {int(right.value)}, which it cannot be")
+            self._lowering.fail(node, f"{sign} number is compared with {shown(int(right.value))}, which it cannot be")
         unsigned, signed, _ = _COMPARISONS[type(op)]
         code = signed if type_ == SIGNED else unsigned
         operands = expressions.operand(node, left), expressions.operand(node, right)

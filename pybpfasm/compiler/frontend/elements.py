@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pybpfasm.compiler.frontend.conditions import RESULT
-from pybpfasm.compiler.frontend.values import SIGNED, UNSIGNED, Constant, Elements, Place, Scalar, Value, describe
+from pybpfasm.compiler.frontend.values import (
+    SIGNED,
+    UNSIGNED,
+    Constant,
+    Elements,
+    Place,
+    Scalar,
+    Value,
+    count_of,
+    describe,
+    shown,
+)
 from pybpfasm.ir.operations import Binary, Copy, MapValueAddress, Number, StackAddress
 from pybpfasm.ir.operations import Value as IrValue
 from pybpfasm.ir.types import Kind, Type
@@ -49,8 +60,9 @@ class Indexing:
         if not isinstance(index, Constant) or not isinstance(index.value, int):
             kept = "what is looked up at run time is kept in a map or in `ReadOnly` variables"
             self._lowering.fail(node.slice, f"a constant has constant indices: {kept}")
-        if not 0 <= index.value < len(owner):
-            self._lowering.fail(node.slice, f"index {int(index.value)} is outside its {len(owner)} elements")
+        if not 0 <= index.value < count_of(owner):
+            reason = f"index {shown(int(index.value))} is outside its {count_of(owner)} elements"
+            self._lowering.fail(node.slice, reason)
         return Constant(owner[index.value])
 
     def _no_slice(self, node: ast.Subscript) -> None:
@@ -95,7 +107,7 @@ class Indexing:
         if isinstance(index, Constant):
             number = int(index.value)
             if not 0 <= number < count:
-                reason = f"index {number} is outside the array's {count} elements"
+                reason = f"index {shown(number)} is outside the array's {count} elements"
                 self._lowering.fail(node.slice, reason)
             return Place(array.base, array.offset + number * element.size, element, array.alignment)
         if isinstance(array.base, IrValue) and array.base.type.kind in (Kind.KERNEL, Kind.CONTEXT):

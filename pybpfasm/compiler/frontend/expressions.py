@@ -30,6 +30,7 @@ from pybpfasm.compiler.frontend.values import (
     Value,
     describe,
     known_operand,
+    shown,
 )
 from pybpfasm.ir.operations import Binary, Number
 from pybpfasm.isa import Alu
@@ -63,6 +64,7 @@ _OTHER_OPERATORS = {
 }
 
 # Constants are Python's numbers, of any length; one so long is a mistake.
+_LONGEST_CONSTANT = 1024
 _MOST_CONSTANT_SHIFT = 1023
 
 _INSTEAD = {
@@ -161,7 +163,7 @@ class Expressions:
         found = known_operand(value)
         assert found is not None  # noqa: S101 - it is a number
         if isinstance(found, int) and not -(1 << 63) <= found < 1 << 64:
-            self._lowering.fail(node, f"{found} does not fit 64 bits")
+            self._lowering.fail(node, f"{shown(found)} does not fit 64 bits")
         return found
 
     def common_int_type(self, node: ast.AST, left: Scalar | Constant, right: Scalar | Constant) -> IntType:
@@ -185,7 +187,7 @@ class Expressions:
         code, fold = _OPERATORS[type(op)]
         self._check_right_side(node, code, left, right)
         if isinstance(left, Constant) and isinstance(right, Constant):
-            return Constant(fold(int(left.value), int(right.value)))
+            return self._folded(node, fold, int(left.value), int(right.value))
         # A shift's count does not decide the sign of what is shifted.
         shift = code in (Alu.LSH, Alu.RSH)
         type_ = self.common_int_type(node, left, left if shift else right)
@@ -202,6 +204,12 @@ class Expressions:
         if type_ == SIGNED:
             return Scalar(target, SIGNED)
         return Scalar(target, UNSIGNED, limit_of(code, left, right), seen_of(code, left, right))
+
+    def _folded(self, node: ast.AST, fold: Callable[[int, int], int], left: int, right: int) -> Constant:
+        result = fold(left, right)
+        if result.bit_length() > _LONGEST_CONSTANT:
+            self._lowering.fail(node, f"this constant has more than {_LONGEST_CONSTANT} bits")
+        return Constant(result)
 
     def plus(self, node: ast.AST, number: Scalar, constant: int) -> Scalar:
         """A number and a constant."""
@@ -220,10 +228,10 @@ class Expressions:
         if not isinstance(right, Constant):
             return
         if code in (Alu.DIV, Alu.MOD) and int(right.value) <= 0:
-            self._lowering.fail(node, f"division by {int(right.value)}: the divisor has to be positive")
+            self._lowering.fail(node, f"division by {shown(int(right.value))}: the divisor has to be positive")
         highest = _MOST_CONSTANT_SHIFT if isinstance(left, Constant) else 63
         if code in (Alu.LSH, Alu.RSH) and not 0 <= int(right.value) <= highest:
-            self._lowering.fail(node, f"a shift by {int(right.value)}: 0 to {highest} are possible")
+            self._lowering.fail(node, f"a shift by {shown(int(right.value))}: 0 to {highest} are possible")
 
     def _no_attribute(self, node: ast.Attribute, owner: Value) -> NoReturn:
         import difflib  # slow to import, and seldom wanted
@@ -344,7 +352,7 @@ class Expressions:
 
     def _check_fits(self, node: ast.AST, number: int, type_: ScalarType) -> None:
         if not (0 <= number < 1 << 64 if type_ == UNSIGNED else -(1 << 63) <= number < 1 << 63):
-            self._lowering.fail(node, f"one side is {type_}, which {number} does not fit")
+            self._lowering.fail(node, f"one side is {type_}, which {shown(number)} does not fit")
 
 
 def known_limit(value: Scalar | Constant) -> int | None:

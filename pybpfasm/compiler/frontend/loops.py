@@ -18,9 +18,11 @@ import builtins
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from pybpfasm.compiler.frontend.diagnostics import SilentError
 from pybpfasm.compiler.frontend.expressions import known_limit
 from pybpfasm.compiler.frontend.paths import Junction, Unknown, type_of, with_operand
 from pybpfasm.compiler.frontend.values import (
+    BOOL,
     SIGNED,
     UNSIGNED,
     Constant,
@@ -29,6 +31,7 @@ from pybpfasm.compiler.frontend.values import (
     Scalar,
     Value,
     describe,
+    shown,
 )
 from pybpfasm.compiler.passes.arithmetic import compare
 from pybpfasm.ir.operations import Goto, Number
@@ -37,6 +40,7 @@ from pybpfasm.isa import Jump
 from pybpfasm.lang.iterators import numbers
 from pybpfasm.lang.numbers import can_loop
 from pybpfasm.lang.programs import unroll
+from pybpfasm.lang.types import IntType
 from pybpfasm.records import evolve
 
 if TYPE_CHECKING:
@@ -174,7 +178,7 @@ class Loops:
             head = self.begin(node, {counter: first})
             current = lowering.known(counter)
             assert isinstance(current, Scalar)  # noqa: S101 - _begin made it one
-            limit = _highest(start, stop, step) if type_ == UNSIGNED else None
+            limit = _highest(start, stop, step) if type_ == UNSIGNED or _never_below_zero(start, stop, step) else None
             number = Scalar(current.operand, type_, limit)
             lowering.give(name.id, lowering.statements.counted(name, iterated, number))
             self.body(node, again, end)
@@ -194,7 +198,7 @@ class Loops:
         step = lowering.expressions.constant(iterated.args[2]) if len(iterated.args) == 3 else 1
         if not isinstance(step, int) or step == 0:
             lowering.fail(iterated.args[2], "the step is a constant other than 0")
-        numbers = [lowering.expressions.number(each) for each in iterated.args[:2]]
+        numbers = [_as_int(lowering.expressions.number(each)) for each in iterated.args[:2]]
         start, stop = (Constant(0), numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
         if isinstance(start, Constant) and isinstance(stop, Constant):
             self._check_rounds(iterated.args[len(numbers) - 1], range(int(start.value), int(stop.value), step))
@@ -214,7 +218,9 @@ class Loops:
         reached = rounds.start + count * rounds.step
         lowest, highest = (each(rounds.start, rounds.stop, reached) for each in (min, max))
         if not (lowest >= -(1 << 63) and highest < 1 << (63 if lowest < 0 else 64)):
-            self._lowering.fail(node, f"this loop counts from {lowest} to {highest}, which 64 bits do not hold")
+            self._lowering.fail(
+                node, f"this loop counts from {shown(lowest)} to {shown(highest)}, which 64 bits do not hold"
+            )
 
     def _check_bounded(
         self, node: ast.AST, farthest_node: ast.AST, start: Scalar | Constant, stop: Scalar | Constant, step: int
@@ -229,6 +235,9 @@ class Loops:
             if isinstance(farthest, Constant):
                 lowering.fail(farthest_node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
             lowering.fail(farthest_node, "how far this goes is not known: bound it, as by min(…, 64) or `& 63`")
+        if step < -1 and isinstance(stop, Scalar) and stop.type == UNSIGNED and stop.limit is None:
+            reason = f"steps of {step} may go past a stop that is not known, and past 0"
+            lowering.fail(node, f"{reason}: bound it, as by min(…, 64) or `& 63`")
         lowest = min((int(each.value) for each in (farthest, nearest) if isinstance(each, Constant)), default=0)
         if (limit - lowest) // abs(step) > MOST_ROUNDS:
             lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
@@ -241,7 +250,8 @@ class Loops:
         type_ = self._lowering.expressions.common_int_type(node, start, stop)
         below = step < 0 or any(isinstance(each, Constant) and int(each.value) < 0 for each in (start, stop))
         is_small = all(
-            isinstance(each, Constant) or each.limit is not None or each.type == SIGNED for each in (start, stop)
+            int(each.value) < 1 << 63 if isinstance(each, Constant) else each.limit is not None or each.type == SIGNED
+            for each in (start, stop)
         )
         return SIGNED if below and is_small else type_
 
@@ -300,7 +310,13 @@ class Loops:
         assert names is not None  # noqa: S101 - the caller has looked
         value = names[name]
         if isinstance(value, Unknown):
+            if value.silent:
+                raise SilentError(lowering.location(node), value.reason)
             lowering.fail(node, value.reason)
+        if isinstance(value, Constant) and isinstance(begun, Scalar) and isinstance(begun.type, IntType):
+            # The name of a loop that is unrolled; a constant follows the sign that the name has.
+            operand = lowering.expressions.operand(node, lowering.expressions.as_number(node, value))
+            value = Scalar(operand, begun.type)
         if isinstance(begun, Scalar) and isinstance(value, Scalar) and begun.type == value.type:
             return value.operand
         if isinstance(begun, Pointer) and isinstance(value, Pointer) and begun.target == value.target:
@@ -353,6 +369,17 @@ def assigned_in(node: ast.For | ast.While) -> list[str]:
 def _ways_out(node: ast.While) -> bool:
     """Whether something in the body may end the loop."""
     return any(isinstance(each, ast.Break | ast.Return) for part in node.body for each in ast.walk(part))
+
+
+def _as_int(number: Scalar | Constant) -> Scalar | Constant:
+    """A bool as 0 or 1."""
+    return Scalar(number.operand, UNSIGNED, 1) if isinstance(number, Scalar) and number.type == BOOL else number
+
+
+def _never_below_zero(start: Scalar | Constant, stop: Scalar | Constant, step: int) -> bool:
+    """Whether a counter that is signed, since it ends below 0 at most, is not below 0 in the body."""
+    lowest = start if step > 0 else stop
+    return isinstance(lowest, Constant) and int(lowest.value) >= (0 if step > 0 else -1)
 
 
 def _goes_on(is_signed: bool, step: int) -> Jump:

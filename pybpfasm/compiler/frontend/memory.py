@@ -1,6 +1,7 @@
 """Fields and structs in memory: reading, writing, copying, building them on the stack."""
 
 import ast
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
@@ -20,8 +21,10 @@ from pybpfasm.compiler.frontend.values import (
     Pointer,
     Scalar,
     Value,
+    count_of,
     describe,
     known_operand,
+    shown,
     target_name,
 )
 from pybpfasm.ir.operations import (
@@ -183,7 +186,7 @@ class Memory:
 
     def _element_offset(self, node: ast.AST, elements: Elements, index: int) -> int:
         if not 0 <= index < elements.count:
-            self._lowering.fail(node, f"index {index} is outside the array's {elements.count} elements")
+            self._lowering.fail(node, f"index {shown(index)} is outside the array's {elements.count} elements")
         return elements.offset + index * elements.width
 
     def length_of(self, value: Value) -> int | None:
@@ -192,7 +195,8 @@ class Memory:
             case Elements(count=count):
                 return count
             case Constant(value=str() | bytes() | tuple() | range() as constant):
-                return len(constant)
+                count = count_of(constant)
+                return None if count == sys.maxsize else count
             case Place(type=ArrayType(count=count)):
                 return count
             case Place(type=TextType(size=size)):
@@ -455,7 +459,7 @@ class Memory:
             highest = 1 << width - type_.signed
             if isinstance(value, Constant) and not -(1 << width - 1) <= int(value.value) < highest:
                 held = str(type_) if bits is None else f"{width} bits of {type_}"
-                self._lowering.fail(node, f"{int(value.value)} does not fit {name}, which is {held}")
+                self._lowering.fail(node, f"{shown(int(value.value))} does not fit {name}, which is {held}")
         return operand
 
     def _load(self, base: Base, offset: int, size: int, node: ast.AST, type_: Type = SCALAR) -> IrValue:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
 
 # bpf_bprintf_prepare in kernel/trace/bpf_trace.c knows more: addresses, which programs here do not print.
-_CONVERSION = re.compile(r"%(?P<flags>[-+ 0]*(?P<width>\d*))(?P<letter>.?)")
+_CONVERSION = re.compile(r"%(?P<flags>[-+ 0]*(?P<width>[0-9]*))(?P<letter>.?)")
 _NUMBERS = "diuxX"
 
 # MAX_BPRINTF_BUF of kernel/trace/bpf_trace.c, with the zero at the end.
 _WIDEST = 1023
+_WIDEST_DIGITS = 4
 
 # So many arguments bpf_trace_printk takes; more of them bpf_trace_vprintk (Linux 5.16, 10aceb629e19).
 _FEW = 3
@@ -85,6 +86,11 @@ class Printing:
     def _translated(self, node: ast.expr, written: str) -> tuple[list[str], str]:
         """The letter of each conversion, and the format as the kernel wants it."""
         letters: list[str] = []
+        strange = next(
+            (each for each in written if not each.isascii() or not (each.isprintable() or each.isspace())), ""
+        )
+        if strange:
+            self._lowering.fail(node, f"the kernel prints ASCII only, without control characters: {strange!a} is none")
 
         def translate(found: re.Match[str]) -> str:
             letter = found["letter"]
@@ -93,8 +99,8 @@ class Printing:
             if letter not in (*_NUMBERS, "c", "s") or not letter:
                 reason = f"`{found[0]}` is no conversion: %d, %u, %x, %X, %c, %s and %% are"
                 self._lowering.fail(node, reason)
-            if int(found["width"] or 0) > _WIDEST:
-                self._lowering.fail(node, f"`{found[0]}` is wider than a line can be: {_WIDEST} at most")
+            if len(found["width"]) > _WIDEST_DIGITS or int(found["width"] or 0) > _WIDEST:
+                self._lowering.fail(node, f"`{found[0][:20]}` is wider than a line can be: {_WIDEST} at most")
             letters.append(letter)
             return f"%{found['flags']}{'ll' if letter in _NUMBERS else ''}{letter}"
 

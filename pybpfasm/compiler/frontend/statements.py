@@ -204,17 +204,16 @@ class Statements:
         """`a, b = x, y`: all values are evaluated before the first is assigned."""
         if not isinstance(value_node, ast.Tuple) or len(value_node.elts) != len(targets.elts):
             self._lowering.fail(value_node, f"{len(targets.elts)} values are wanted here, joined by commas")
-        values = [
-            (target, node, self._evaluated(target, node))
-            for target, node in zip(targets.elts, value_node.elts, strict=True)
-        ]
-        for target, node, value in values:
+        values = [self._lowering.expressions.value(node) for node in value_node.elts]
+        if not all(isinstance(target, ast.Name) for target in targets.elts):
+            # What lies in memory may be overwritten before its turn comes.
+            memory = self._lowering.memory
+            values = [
+                value if isinstance(target, ast.Name) and isinstance(value, Pointer) else memory.snapshot(node, value)
+                for target, node, value in zip(targets.elts, value_node.elts, values, strict=True)
+            ]
+        for target, node, value in zip(targets.elts, value_node.elts, values, strict=True):
             self._give(target, node, value)
-
-    def _evaluated(self, target: ast.expr, node: ast.expr) -> Value:
-        """What is to be assigned when all values are there: a struct or the like as it is now."""
-        value = self._lowering.expressions.value(node)
-        return value if isinstance(target, ast.Name) else self._lowering.memory.snapshot(node, value)
 
     def _assign_to_all(self, node: ast.Assign) -> None:
         """`a = b = x`."""

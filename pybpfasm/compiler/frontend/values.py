@@ -1,5 +1,7 @@
 """What an expression can be while a program is compiled: a constant, a number, an address, a place in memory."""
 
+import sys
+from collections.abc import Sized
 from typing import Any
 
 from pybpfasm.ir.operations import Base, Number
@@ -12,6 +14,10 @@ from pybpfasm.records import field, frozen
 # The two kinds of integer that expressions compute with: 64 bits, unsigned or signed. Narrower ones live in memory.
 UNSIGNED = IntType(64)
 SIGNED = IntType(64, signed=True)
+
+
+# So many bits a message shows in digits.
+_LONGEST_SHOWN = 128
 
 
 @frozen
@@ -187,6 +193,19 @@ def describe(value: Value) -> str:
             return "an array"
         case BoundMethod(name=name):
             return f"method {name}"
+
+
+def shown(number: int) -> str:
+    """A number as messages show it; of one that is very long how long it is."""
+    return str(number) if number.bit_length() <= _LONGEST_SHOWN else f"a number of {number.bit_length()} bits"
+
+
+def count_of(constant: Sized) -> int:
+    """How many elements a constant has; of a range that Python cannot count, more than anybody asks for."""
+    try:
+        return len(constant)
+    except OverflowError:
+        return sys.maxsize
 
 
 def is_struct(value: Value) -> bool:
