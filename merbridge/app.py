@@ -14,7 +14,7 @@ from types import FrameType
 import attrs
 
 from merbridge.annotate import Annotator, annotator_for, patches
-from merbridge.config import Config
+from merbridge.config import Config, split_endpoint
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.pins import Pins
@@ -22,6 +22,7 @@ from merbridge.datapath.state import AgentRecord, SourceRecord, to_sentences, to
 from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import logger
+from merbridge.observe.metrics import Timing
 from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
 from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
 from merbridge.sources import Source, SourceState, choose_source
@@ -64,6 +65,7 @@ def run(config: Config) -> None:
             stack.callback(annotator.stop)
             annotator.start()
         agent = Agent(config, source, annotator, cgroup_root)
+        _serve(agent, pins, stack)
         agent.observe()
         if not _known(agent, stop):
             logger().info("stopped", datapath="left as it was")
@@ -80,14 +82,29 @@ def run(config: Config) -> None:
         datapath.attach(cgroup_root)
         agent.annotate()
         agent.record(datapath)
+        agent.is_ready = True
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
         _loop(agent, datapath, watcher, stop)
     logger().info("stopped", datapath="left attached")
 
 
+def _serve(agent: "Agent", pins: Pins, stack: ExitStack) -> None:
+    """Answer by HTTP, if that is asked for."""
+    if agent.config.listen == "none":
+        return
+    # Late: who does not ask for it need not import an HTTP server.
+    from merbridge.observe.report import read_report
+    from merbridge.observe.server import StatusServer
+
+    server = StatusServer(*split_endpoint(agent.config.listen), agent, lambda: read_report(pins))
+    stack.callback(server.close)
+    logger().info("listening", port=server.port)
+
+
 def _known(agent: "Agent", stop: "_StopSignals") -> bool:
     """Wait until the source knows the node's pods; what is attached works on meanwhile. False if a signal came."""
     while not agent.ask_source():
+        agent.last_look = time.monotonic()
         ready, _, _ = select.select([stop.fileno(), *agent.source.descriptors()], [], [], _RESCAN_SECONDS)
         if stop.fileno() in ready:
             return False
@@ -118,6 +135,9 @@ class Agent:
     source: Source
     annotator: Annotator | None
     cgroup_root: Path
+    is_ready: bool = False
+    last_look: float = attrs.field(factory=time.monotonic)
+    reconciling: Timing = attrs.field(factory=Timing)
     snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
     _said: dict[str, str] = attrs.field(factory=dict)
@@ -134,6 +154,7 @@ class Agent:
     def look(self, datapath: Datapath) -> None:
         """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
         self.ask_source()
+        self.last_look = start = time.monotonic()
         try:
             self.reconcile(datapath, self.observe())
         except (MerbridgeError, BpfError, OSError) as error:
@@ -141,6 +162,7 @@ class Agent:
         else:
             self._say("reconcile", "")
             self.annotate()
+        self.reconciling.add(time.monotonic() - start)
         self.record(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:

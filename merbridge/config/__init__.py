@@ -2,6 +2,6 @@
 
 from merbridge.config.config import Config
 from merbridge.config.load import ConfigError, add_arguments, load_config
-from merbridge.config.settings import SETTINGS, Setting
+from merbridge.config.settings import SETTINGS, Setting, split_endpoint
 
-__all__ = ["SETTINGS", "Config", "ConfigError", "Setting", "add_arguments", "load_config"]
+__all__ = ["SETTINGS", "Config", "ConfigError", "Setting", "add_arguments", "load_config", "split_endpoint"]

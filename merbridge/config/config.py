@@ -27,6 +27,7 @@ class Config:
     hbone_port: int
     exempt_cgroup: str
     fail_open: str
+    listen: str
     log_level: str
     log_format: str
     ztunnel_namespace: str

@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
@@ -88,6 +89,22 @@ def _number(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
+def _endpoint(text: str) -> str:
+    if text == "none":
+        return text
+    host, _ = split_endpoint(text)
+    if ":" in host and not text.startswith("["):
+        raise ValueError(text)
+    ip_address(host)
+    return text
+
+
+def split_endpoint(text: str) -> tuple[str, int]:
+    """Host and port of `--listen`; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), _number(0, 65535)(port)
+
+
 def _this_node(environment: Environment) -> str:
     # The kubelet registers the hostname in lower case.
     return environment.get("NODE_NAME") or socket.gethostname().lower()
@@ -161,6 +178,10 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "log-format", "FORMAT", _one_of("text", "json"), "text or json", _always("text"), "text",
             "one line of text, or one JSON object, a message",
+        ),
+        Setting(
+            "listen", "ADDRESS:PORT", _endpoint, "an IP address and a port, as 127.0.0.1:15020 or [::1]:15020, or none",
+            _always("none"), "none", "where /healthz, /readyz and /metrics are answered",
         ),
         Setting(
             "ztunnel-namespace", "NAME", _dns_label, "a namespace's name", _always("istio-system"), "istio-system",

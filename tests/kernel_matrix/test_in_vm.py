@@ -57,6 +57,7 @@ AGENTS_OWN = {
     "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
+    "test_status_server.py": "what probes and scrapes get of a report is no kernel's business",
     "test_status.py": "what `status` says of states that each test makes up; that it finds a kernel's datapath "
     "healthy is seen in test_without_ztunnel_connections_are_refused_at_once",
 }

@@ -50,6 +50,7 @@ def test_defaults() -> None:
         max_connections=65536,
         splice="to-ztunnel",
         annotate="on",
+        listen="none",
     )
 
 
@@ -58,6 +59,7 @@ def test_table_and_values_agree() -> None:
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
     samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes", "annotate": "on"}
+    samples["listen"] = "127.0.0.1:8"
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)
