@@ -255,9 +255,9 @@ def test_client_options(pair: tuple[Pod, Pod]) -> None:
     """A client can bind, set socket options and dial a v4-mapped address."""
     client, server = pair
     port = server.call(listen)
-    bound = client.call(connect, server.ip, port, bind=(client.ip, 40_001), greeting=True)
+    bound = client.call(connect, server.ip, port, bind=(client.ip, 20_001), greeting=True)
     assert bound["seen"] is not None
-    assert bound["seen"]["peer_port"] == 40_001
+    assert bound["seen"]["peer_port"] == 20_001
     mapped = client.call(connect, server.ip, port, family="inet6", greeting=True)
     assert mapped["error"] is None
     assert mapped["peer_address"] == server.ip

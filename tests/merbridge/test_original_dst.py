@@ -384,7 +384,7 @@ def test_unrelated_server_with_ztunnels_address_is_not_confused(
     double = cluster.node.add_pod("double", namespace="elsewhere", ip=cluster.ztunnel.ip, network="other")
     with PodSockets(outsider) as others, PodSockets(double) as doubles:
         unrelated, listener = doubles.listen(OUT_PORT), ztunnel.listen(OUT_PORT, options=DEFER_ACCEPT)
-        source = (cluster.app.ip, 40_001)
+        source = (cluster.app.ip, 20_001)
         client, other = app.make(), others.make()
         client.bind(source)
         other.bind(source)
@@ -423,9 +423,9 @@ def test_pod_with_a_foreign_address_cannot_take_over_a_connection(
             doubles.listen(OUT_PORT)
             listener = ztunnel.listen(OUT_PORT, options=DEFER_ACCEPT)
             client, thief = app.make(), intruders.make()
-            client.bind((cluster.app.ip, 40_002))
+            client.bind((cluster.app.ip, 20_002))
             client.connect((cluster.server.ip, 7777))
-            thief.bind((cluster.app.ip, 40_002))
+            thief.bind((cluster.app.ip, 20_002))
             thief.settimeout(0.5)
             with contextlib.suppress(OSError):  # to refuse it would be right too
                 thief.connect((cluster.server.ip, 6666))

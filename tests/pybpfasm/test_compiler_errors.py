@@ -1,6 +1,8 @@
 """What the compiler refuses: where it points and what it says, a case for each rule; and what it must not refuse."""
 
 import re
+import sys
+from collections.abc import Iterator
 
 import pytest
 from written_modules import MakeModule
@@ -551,7 +553,16 @@ def test_right_programs_compile(write_module: MakeModule, body: str) -> None:
 # --- sizes -----------------------------------------------------------------------------------------------------------
 
 
-def test_deep_nesting(write_module: MakeModule) -> None:
+@pytest.fixture
+def usual_recursion_limit() -> Iterator[None]:
+    """Python's own: mypy, which other tests call, raises it for the whole process."""
+    raised = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(raised)
+
+
+def test_deep_nesting(write_module: MakeModule, usual_recursion_limit: None) -> None:
     """Nesting compiles as deep as Python's own compiler goes, or is refused at the program: no traceback."""
     compile_program(write_module(with_body("x = " + "(" * 150 + "ctx.type" + ")" * 150)).prog)
     # Twice Python's recursion limit: too deep whatever already lies on the stack.
