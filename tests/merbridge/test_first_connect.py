@@ -109,7 +109,7 @@ def test_no_container_gets_out_before_it_is_known(
     cluster: Cluster, arrivals: Counter[str], request: pytest.FixtureRequest
 ) -> None:
     """All arrive at ztunnel; not one packet of the pod's goes to the server, and the server has seen nobody."""
-    count = request.config.getoption("--starts")
+    count = request.config.getoption("--starts") // SLOWNESS
     arguments = [str(cluster.app.cgroup), cluster.server.ip, "8080", str(count)]
     with PodSockets(cluster.server) as server, Capture(cluster) as capture:
         listener = server.listen(8080)
