@@ -119,12 +119,12 @@ def port_instead(ctx: SockAddr, enrolled: int) -> be16:
 
 
 @bpf.inline
-def without_ztunnel(reason: int) -> int:
-    """What becomes of a connection that no ztunnel can take, for a reason to be counted."""
+def without_ztunnel() -> int:
+    """What becomes of a connection while no ztunnel is known."""
     if FAIL_OPEN:
         count(Count.PASSED_NO_ZTUNNEL)
         return PASS
-    count(reason)
+    count(Count.REFUSED_NO_ZTUNNEL)
     return REFUSE
 
 
@@ -136,6 +136,7 @@ def keep(ctx: SockAddr, state: SocketState, to: Address, enrolled: int, ztunnel:
     """
     state.original.ip = to
     state.original.port = ctx.user_port
+    state.enrolled = enrolled
     state.ztunnel_netns = ztunnel.netns_cookie
     state.ztunnel.port = ctx.user_port = port_instead(ctx, enrolled)
     count(Count.REDIRECTED if enrolled else Count.REDIRECTED_TO_POD)
@@ -155,9 +156,10 @@ def redirected4(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo, *, v
     """Send an IPv4 connection to ztunnel's address, or say what becomes of it; `v4_mapped` is the socket's form."""
     ztunnel = settings.lookup(ZTUNNEL)
     if ztunnel is None:
-        return without_ztunnel(Count.REFUSED_NO_ZTUNNEL)
+        return without_ztunnel()
     if ztunnel.ip4 == ANY:
-        return without_ztunnel(Count.REFUSED_NO_ADDRESS)
+        count(Count.REFUSED_NO_ADDRESS)
+        return REFUSE
     if to.w3 == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
         return PASS  # redirected already, by a datapath whose program runs before this one
     state = socket_state.get_or_create(ctx.sk)
@@ -180,9 +182,10 @@ def redirected6(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo) -> i
     """Send an IPv6 connection to ztunnel's address, or say what becomes of it."""
     ztunnel = settings.lookup(ZTUNNEL)
     if ztunnel is None:
-        return without_ztunnel(Count.REFUSED_NO_ZTUNNEL)
+        return without_ztunnel()
     if ztunnel.ip6.w0 == ANY:  # no host has an address that begins with four zeros
-        return without_ztunnel(Count.REFUSED_NO_ADDRESS)
+        count(Count.REFUSED_NO_ADDRESS)
+        return REFUSE
     if ctx.user_port == htons(OUT_PORT) and is_same(to, ztunnel.ip6):
         return PASS  # as in IPv4
     state = socket_state.get_or_create(ctx.sk)

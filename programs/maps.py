@@ -102,9 +102,10 @@ ACCEPTING = 1
 class SocketState(Struct):
     """What is known of one socket of a redirected connection; it lives and ends with the socket.
 
-    `id.client` is 0 while there is no redirected connection. `pod` and what is said of ztunnel is for the client's
-    side only; `ztunnel` is the address that the connection went to. `by_tcp` is set once a byte has left by TCP: later
-    bytes must follow it, or they would overtake it. `redirected` is kernel memory that bytes sent past TCP may fill.
+    `id.client` is 0 while there is no redirected connection. `enrolled` (0 for the host's connections), `pod` and
+    what is said of ztunnel is for the client's side only; `ztunnel` is the address that the connection went to.
+    `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it. `redirected`
+    is kernel memory that bytes sent past TCP may fill.
     """
 
     original: Endpoint
@@ -115,6 +116,7 @@ class SocketState(Struct):
     pod: Address
     side: u32
     by_tcp: u32
+    enrolled: u32
 
 
 class SocketKey(Struct):

@@ -21,7 +21,7 @@ from programs.maps import (
     socket_state,
     sockets,
 )
-from pybpfasm import BPF_ANY, SockOps, htonl, ntohl, ntohs
+from pybpfasm import BPF_ANY, SockOps, ntohl, ntohs
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
@@ -47,8 +47,6 @@ WRITE_HDR_OPT_CB_FLAG = 1 << 6
 WRITE_HDR_TCP_CURRENT_MSS = 1
 
 TCP_CLOSE = 7
-
-ANY = htonl(0)
 
 
 @bpf.inline
@@ -102,8 +100,9 @@ def connecting(ctx: SockOps) -> None:
         # Redirected once, without success; now it connects to somewhere else.
         state.id.client = 0
         return
-    if state.pod.w3 != ANY and not is_local(ctx, state.pod):
-        # Under another pod's address it could put its own destination in place of that pod's.
+    if state.enrolled and not is_local(ctx, state.pod):
+        # Under another pod's address it could put its own destination in place of that pod's; a pod whose own is not
+        # known could, too. The host's connections come from any of its addresses.
         state.id.client = 0
         count(Count.FOREIGN_SOURCE)
         return

@@ -96,6 +96,7 @@ def state_bytes(
     port: int = OUT_PORT,
     side: int = 0,
     by_tcp: int = 0,
+    enrolled: int = IN_MESH,
 ) -> bytes:
     """A `SocketState` of a connection to ztunnel."""
     return (
@@ -106,7 +107,7 @@ def state_bytes(
         + address6(ztunnel)
         + struct.pack(">Hxx", port)
         + address6(pod)
-        + struct.pack("<II4x", side, by_tcp)
+        + struct.pack("<III", side, by_tcp, enrolled)
     )
 
 
@@ -317,6 +318,7 @@ SOCKOPS: Choices = {
     "family": (4, 6),
     "differs": ("", *(f"{side}{word}" for side in ("local", "remote") for word in range(4))),
     "pod": ("its own", "unknown"),
+    "enrolled": (IN_MESH, 0),
     "client": (COOKIE, 0),
     "generation": (1, 0, U32),
     "entry": ("same", "none", "other client", "other generation"),
@@ -341,6 +343,7 @@ def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
             generation=scene["generation"],
             pod=_OWN[scene["family"]] if scene["pod"] == "its own" else "::",
             ztunnel=_ZTUNNEL[scene["family"]],
+            enrolled=scene["enrolled"],
             port=scene["went_to"],
             by_tcp=1,
         )

@@ -136,7 +136,8 @@ def _fill(name: str, map_: Map) -> MapReport:
 def _report(pins: Pins, maps: _PinnedMaps) -> Report:
     agent = _agent(maps)
     hooks = [_hook(pins, name) for name in ATTACH_ORDER]
-    ztunnel = _ztunnel(maps)
+    settings = maps.entries(layouts.settings, "settings")
+    ztunnel = None if settings is None else settings.get(layouts.ZTUNNEL)
     ztunnel_ip, ztunnel_ip6 = (from_ip4(ztunnel.ip4), from_ip6(ztunnel.ip6)) if ztunnel else (None, None)
     counters = _counters(maps)
     maps.entries(layouts.netns_info_map, "netns_info_map")
@@ -158,7 +159,7 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
         maps=maps.fill(),
         problems=[],
     )
-    return attrs.evolve(report, problems=[*maps.broken, *_problems(report, agent)])
+    return attrs.evolve(report, problems=[*maps.broken, *_problems(report, agent, settings_known=settings is not None)])
 
 
 def _agent(maps: _PinnedMaps) -> state.AgentRecord | None:
@@ -190,11 +191,6 @@ def _raise_without_privilege(error: BpfError) -> None:
     """What may not be looked at is not missing: then nothing can be told."""
     if isinstance(error, KernelError) and error.errno == errno.EPERM:
         raise error
-
-
-def _ztunnel(maps: _PinnedMaps) -> layouts.Ztunnel | None:
-    settings = maps.entries(layouts.settings, "settings")
-    return settings.get(layouts.ZTUNNEL) if settings else None
 
 
 def _sources(maps: _PinnedMaps) -> list[SourceReport]:
@@ -237,25 +233,35 @@ def _counters(maps: _PinnedMaps) -> dict[str, int]:
     return {which.name.lower(): sum(each.count for each in counters.per_cpu(which)) for which in layouts.Count}
 
 
-def _problems(report: Report, agent: state.AgentRecord | None) -> Iterator[str]:
+def _problems(report: Report, agent: state.AgentRecord | None, *, settings_known: bool) -> Iterator[str]:
     for hook in report.hooks:
         if not hook.attached:
             yield f"program {hook.name} is not attached: start the agent"
     if not report.agent_running:
         yield "no agent runs: the datapath works with what it knew last"
-    if report.ztunnel_ip is None and report.ztunnel_ip6 is None:
+    if settings_known and report.ztunnel_ip is None and report.ztunnel_ip6 is None:
         why = agent.no_ztunnel.decode() if agent and agent.no_ztunnel else "the agent has not said why"
         refused = report.counters.get("refused_no_ztunnel", 0)
         yield f"no ztunnel is known, connections of enrolled pods are refused ({refused} so far): {why}"
-    if (refused := report.counters.get("refused_no_address", 0)) and (not report.ztunnel_ip or not report.ztunnel_ip6):
-        lacks = "IPv6" if report.ztunnel_ip else "IPv4"
-        yield f"ztunnel has no {lacks} address, such connections of enrolled pods are refused ({refused} so far)"
+    yield from _of_another_family(report)
     for problem in dict.fromkeys(source.problem for source in report.sources if source.problem):
         yield f"{problem}; the last good state stays in force"
     if agent and agent.problem:
         yield agent.problem.decode()
     if report.counters.get("original_dst_full"):
         yield f"map original_dst was full {report.counters['original_dst_full']} times: raise --max-connections"
+
+
+def _of_another_family(report: Report) -> Iterator[str]:
+    """Pods that have addresses of a family that ztunnel has none of."""
+    enrolled = [pod for pod in report.pods if pod.in_mesh]
+    families = (
+        ("IPv4", report.ztunnel_ip, report.ztunnel_ip6, sum(pod.ip is not None for pod in enrolled)),
+        ("IPv6", report.ztunnel_ip6, report.ztunnel_ip, sum(pod.ip6 is not None for pod in enrolled)),
+    )
+    for family, own, other, pods in families:
+        if own is None and other is not None and pods:
+            yield f"ztunnel has no {family} address, {pods} enrolled pods have: their {family} connections are refused"
 
 
 def _text(address: object | None) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Agent, Cluster
+from pod_sockets import PodSockets
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +19,24 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def agent(cluster: Cluster) -> Agent:
     """An agent that runs on the module's node and is ready; it is ended with the node."""
     return cluster.start_agent().ready()
+
+
+@pytest.fixture(scope="module")
+def app(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
+    """Sockets of an enrolled pod."""
+    with PodSockets(cluster.app) as sockets:
+        yield sockets
+
+
+@pytest.fixture(scope="module")
+def host(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
+    """Sockets of the host."""
+    with PodSockets(cluster.node.host()) as sockets:
+        yield sockets
+
+
+@pytest.fixture(scope="module")
+def ztunnel(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
+    """Sockets of ztunnel."""
+    with PodSockets(cluster.ztunnel) as sockets:
+        yield sockets

@@ -15,20 +15,6 @@ IN_PORT, HBONE_PORT = 15006, 15008
 
 
 @pytest.fixture(scope="module")
-def host(cluster: Cluster, agent: object) -> Iterator[PodSockets]:
-    """Sockets of the host."""
-    with PodSockets(cluster.node.host()) as sockets:
-        yield sockets
-
-
-@pytest.fixture(scope="module")
-def ztunnel(cluster: Cluster, agent: object) -> Iterator[PodSockets]:
-    """Sockets of ztunnel."""
-    with PodSockets(cluster.ztunnel) as sockets:
-        yield sockets
-
-
-@pytest.fixture(scope="module")
 def in_app(cluster: Cluster) -> int:
     """A port at which the enrolled pod itself listens; it greets."""
     return cluster.app.call(listen)

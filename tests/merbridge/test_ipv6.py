@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 from cluster import Agent, Cluster, wait_until
 from pod_sockets import PodSockets
+from pyroute2 import IPRoute
 from test_original_dst import accept, connections_in_set_up, original_destination, paired_sockets
 
+from merbridge.datapath.pins import Pins
 from merbridge.demo.workloads import Host, Pod
+from merbridge.observe.report import PodReport, read_report
 
 OUT_PORT, IN_PORT, HBONE_PORT = 15001, 15006, 15008
 IPV6_TRANSPARENT = 75
@@ -22,27 +25,6 @@ def cluster() -> Iterator[Cluster]:
     """A node with its pods, in a dual-stack network."""
     with Cluster("test-ipv6", dual_stack=True) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def app(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
-    """Sockets of an enrolled pod."""
-    with PodSockets(cluster.app) as sockets:
-        yield sockets
-
-
-@pytest.fixture(scope="module")
-def host(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
-    """Sockets of the host."""
-    with PodSockets(cluster.node.host()) as sockets:
-        yield sockets
-
-
-@pytest.fixture(scope="module")
-def ztunnel(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
-    """Sockets of ztunnel."""
-    with PodSockets(cluster.ztunnel) as sockets:
-        yield sockets
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +178,45 @@ def test_a_foreign_source_gets_no_destination(cluster: Cluster, app: PodSockets,
         accept(listener)
 
 
+def test_a_pod_whose_address_is_not_known_gets_no_destination(
+    cluster: Cluster, app: PodSockets, ztunnel: PodSockets
+) -> None:
+    """With two addresses that the API does not tell apart any source could be another pod's: none is believed."""
+    listener = listen6(ztunnel, OUT_PORT)
+    whole, second = cluster.app.ip6, "fd00::1:0:0"
+    cluster.app.ip6 = None
+    cluster.app.in_netns(lambda: change_address("add", second))
+    cluster.publish()
+    try:
+        wait_until(lambda: pod_report(cluster, "app").ip6 is None, "the address is not known")
+        before = cluster.counters()["foreign_source"]
+        client = app.make(socket.AF_INET6)
+        client.bind((second, 0))
+        client.connect(("2001:db8::80", 8443))
+        with accept(listener) as accepted, pytest.raises(OSError, match=r"."):
+            original6(accepted)
+        assert cluster.counters()["foreign_source"] == before + 1
+        assert connections_in_set_up(cluster) == 0
+    finally:
+        cluster.app.ip6 = whole
+        cluster.app.in_netns(lambda: change_address("del", second))
+        cluster.publish()
+    wait_until(lambda: pod_report(cluster, "app").ip6 == whole, "it is known again")
+
+
+def change_address(action: str, address: str) -> None:
+    """Give this thread's network namespace one more address, or take it away."""
+    with IPRoute() as netlink:
+        (index,) = netlink.link_lookup(ifname="eth0")
+        netlink.addr(action, index=index, address=address, prefixlen=64, flags=2)  # IFA_F_NODAD
+
+
+def pod_report(cluster: Cluster, name: str) -> PodReport:
+    """What the report says of a pod."""
+    (pod,) = (each for each in read_report(Pins(cluster.bpffs)).pods if each.name == name)
+    return pod
+
+
 def test_without_an_address_of_the_family_it_is_refused(cluster: Cluster, app: PodSockets, ztunnel: PodSockets) -> None:
     """Of a ztunnel that has IPv4 only IPv6 connections are refused, with EPERM, counted, and told by `status`."""
     whole, before = cluster.ztunnel.ip6, cluster.counters()["refused_no_address"]
@@ -210,11 +231,27 @@ def test_without_an_address_of_the_family_it_is_refused(cluster: Cluster, app: P
             assert original_destination(accepted) == (cluster.server.ip, 80)
         status, report = cluster.status()
         assert status != 0
-        assert any(each.startswith("ztunnel has no IPv6 address") for each in report["problems"])
+        line = "ztunnel has no IPv6 address, 2 enrolled pods have: their IPv6 connections are refused"
+        assert report["problems"] == [line]
     finally:
         cluster.ztunnel.ip6 = whole
         cluster.publish()
     wait_until(lambda: outcome(app) == 0, "IPv6 is back")
+    assert cluster.status()[1]["problems"] == []
+
+
+def test_fail_open_is_for_no_ztunnel_at_all(cluster: Cluster) -> None:
+    """While one is known, what it has no address for is refused all the same: nothing of it leaves in the clear."""
+    cluster.end_datapath()
+    whole, cluster.ztunnel.ip6 = cluster.ztunnel.ip6, None
+    cluster.publish()
+    try:
+        with cluster.datapath_with("--fail-open", "yes"), PodSockets(cluster.app) as sockets:
+            assert outcome(sockets) == errno.EPERM
+            assert cluster.counters()["passed_no_ztunnel"] == 0
+    finally:
+        cluster.ztunnel.ip6 = whole
+        cluster.publish()
 
 
 def outcome(sockets: PodSockets) -> int:

@@ -28,20 +28,6 @@ DEFER_ACCEPT = ((socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5),)
 Address = tuple[str, int]
 
 
-@pytest.fixture(scope="module")
-def app(cluster: Cluster, agent: object) -> Iterator[PodSockets]:
-    """Sockets of an enrolled pod."""
-    with PodSockets(cluster.app) as sockets:
-        yield sockets
-
-
-@pytest.fixture(scope="module")
-def ztunnel(cluster: Cluster, agent: object) -> Iterator[PodSockets]:
-    """Sockets of ztunnel."""
-    with PodSockets(cluster.ztunnel) as sockets:
-        yield sockets
-
-
 @pytest.fixture(autouse=True)
 def _close_sockets(app: PodSockets, ztunnel: PodSockets) -> Iterator[None]:
     """Each test begins without the last one's sockets."""

@@ -78,13 +78,13 @@ static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __u32 enro
 	return ctx->user_port == bpf_htons(HBONE_PORT) ? bpf_htons(HBONE_PORT) : bpf_htons(IN_PORT);
 }
 
-static __always_inline int without_ztunnel(__u32 reason)
+static __always_inline int without_ztunnel(void)
 {
 	if (FAIL_OPEN) {
 		count(PASSED_NO_ZTUNNEL);
 		return PASS;
 	}
-	count(reason);
+	count(REFUSED_NO_ZTUNNEL);
 	return REFUSE;
 }
 
@@ -95,6 +95,7 @@ static __always_inline void keep(struct bpf_sock_addr *ctx, struct socket_state 
 
 	state->original.ip = *to;
 	state->original.port = ctx->user_port;
+	state->enrolled = enrolled;
 	state->ztunnel_netns = ztunnel->netns_cookie;
 	port = port_instead(ctx, enrolled);
 	state->ztunnel.port = port;
@@ -110,9 +111,11 @@ static __always_inline int redirected4(struct bpf_sock_addr *ctx, struct address
 	struct socket_state *state;
 
 	if (!ztunnel)
-		return without_ztunnel(REFUSED_NO_ZTUNNEL);
-	if (!ztunnel->ip4)
-		return without_ztunnel(REFUSED_NO_ADDRESS);
+		return without_ztunnel();
+	if (!ztunnel->ip4) {
+		count(REFUSED_NO_ADDRESS);
+		return REFUSE;
+	}
 	if (to->w[3] == ztunnel->ip4 && ctx->user_port == bpf_htons(OUT_PORT))
 		return PASS;
 	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -139,9 +142,11 @@ static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address
 	struct socket_state *state;
 
 	if (!ztunnel)
-		return without_ztunnel(REFUSED_NO_ZTUNNEL);
-	if (!ztunnel->ip6.w[0])
-		return without_ztunnel(REFUSED_NO_ADDRESS);
+		return without_ztunnel();
+	if (!ztunnel->ip6.w[0]) {
+		count(REFUSED_NO_ADDRESS);
+		return REFUSE;
+	}
 	if (ctx->user_port == bpf_htons(OUT_PORT) && is_same(to, &ztunnel->ip6))
 		return PASS;
 	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);

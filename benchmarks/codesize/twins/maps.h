@@ -66,6 +66,7 @@ struct socket_state {
 	struct address pod;
 	__u32 side;
 	__u32 by_tcp;
+	__u32 enrolled;
 };
 
 struct socket_key {

@@ -72,7 +72,7 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 		state->id.client = 0;
 		return;
 	}
-	if (state->pod.w[3] && !is_local(ctx, &state->pod)) {
+	if (state->enrolled && !is_local(ctx, &state->pod)) {
 		state->id.client = 0;
 		count(FOREIGN_SOURCE);
 		return;
