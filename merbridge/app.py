@@ -121,8 +121,14 @@ def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_St
         if woken:
             time.sleep(_SETTLE_SECONDS)
             watcher.read()
-        new_directories = watcher.refresh()
-        agent.note_degraded_watching(watcher.degraded)
+        try:
+            new_directories = watcher.refresh()
+        except (MerbridgeError, OSError) as error:
+            # The looks go on, without events of what is new.
+            new_directories = False
+            agent.note_degraded_watching(str(error))
+        else:
+            agent.note_degraded_watching(watcher.degraded)
         agent.look(datapath)
         wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else _RESCAN_SECONDS
 

@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import attrs
@@ -11,6 +11,7 @@ import attrs
 Environment = Mapping[str, str]
 Value = str | int | Path | None
 
+_ENDPOINT = re.compile(r"(\[(?P<ip6>[^\]]*)\]|(?P<ip4>[^:\[\]]*)):(?P<port>[0-9]+)")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -90,19 +91,18 @@ def _number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def _endpoint(text: str) -> str:
-    if text == "none":
-        return text
-    host, _ = split_endpoint(text)
-    if ":" in host and not text.startswith("["):
-        raise ValueError(text)
-    ip_address(host)
+    if text != "none":
+        split_endpoint(text)
     return text
 
 
 def split_endpoint(text: str) -> tuple[str, int]:
-    """Host and port of `--listen`; raises ValueError."""
-    host, _, port = text.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), _number(0, 65535)(port)
+    """Host and port of `--listen`, an IPv6 address in brackets; raises ValueError."""
+    found = _ENDPOINT.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    host = str(IPv4Address(found["ip4"]) if found["ip6"] is None else IPv6Address(found["ip6"]))
+    return host, _number(0, 65535)(found["port"])
 
 
 def _this_node(environment: Environment) -> str:

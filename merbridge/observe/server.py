@@ -1,12 +1,14 @@
 """Answers over HTTP: `/healthz`, `/readyz` and `/metrics`. In threads of their own: a slow reader holds up nobody."""
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final, Protocol
+from socketserver import TCPServer
+from typing import Any, Final, Protocol
 
 from merbridge.errors import MerbridgeError
 from merbridge.observe.metrics import CONTENT_TYPE, Timing, as_metrics
@@ -15,7 +17,10 @@ from merbridge.observe.report import Report
 # The loop looks once a second; so long without a look and something hangs.
 STALE_SECONDS: Final = 30.0
 
-_REQUEST_SECONDS = 5.0
+# More than a kubelet and a few scrapers need at a time.
+MOST_CONNECTIONS: Final = 16
+REQUEST_SECONDS: Final = 5.0
+
 _PLAIN = "text/plain; charset=utf-8"
 
 Answer = tuple[HTTPStatus, str, str]
@@ -92,13 +97,41 @@ class StatusServer:
 
 
 class _Server(ThreadingHTTPServer):
+    """At most so many connections at a time, each for so long: who sends slowly takes nothing from the agent."""
+
     daemon_threads = True
     allow_reuse_address = True
 
     def __init__(self, address: tuple[str, int], answer: Callable[[str], Answer], family: int) -> None:
         self.address_family = family
         self.answer = answer
+        self._began: dict[socket.socket, float] = {}
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Without what HTTPServer adds: it asks DNS for the address's name, and waits for the answer."""
+        TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, from now on the time counts; one connection too many is closed."""
+        if len(self._began) >= MOST_CONNECTIONS:
+            self.shutdown_request(request)
+            return
+        self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """It is answered, or refused."""
+        self._began.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """From time to time: end what takes too long."""
+        late = time.monotonic() - REQUEST_SECONDS
+        for request, began in list(self._began.items()):
+            if began < late:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Who goes away in the middle is nobody's trouble."""
@@ -106,7 +139,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _REQUEST_SECONDS
+    timeout = REQUEST_SECONDS
     server_version = "merbridge"
     sys_version = ""
 

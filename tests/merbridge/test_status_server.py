@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from merbridge.demo.pod import connect
 from merbridge.errors import MerbridgeError
 from merbridge.observe.metrics import Timing, as_metrics
 from merbridge.observe.report import HookReport, MapReport, PodReport, Report, SourceReport
-from merbridge.observe.server import STALE_SECONDS, StatusServer
+from merbridge.observe.server import MOST_CONNECTIONS, REQUEST_SECONDS, STALE_SECONDS, StatusServer
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(\\.|[^"\\])*"\})? -?[0-9]+(\.[0-9]+)?')
 
@@ -120,6 +121,35 @@ def test_a_client_that_says_nothing_holds_up_nobody(served: tuple[StatusServer, 
         assert get(server.port, "/healthz")[0] == 200
 
 
+def test_slow_clients_are_few_and_end(served: tuple[StatusServer, Life]) -> None:
+    """One byte every now and then keeps no connection for longer than a request may take, and 16 take all there is."""
+    server, _ = served
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * MOST_CONNECTIONS)]
+    try:
+        threads = threading.active_count()
+        assert threads <= MOST_CONNECTIONS + 4
+        deadline = time.monotonic() + 4 * REQUEST_SECONDS
+        while any(is_open(each) for each in silent):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert get(server.port, "/healthz")[0] == 200
+    finally:
+        for each in silent:
+            each.close()
+
+
+def is_open(client: socket.socket) -> bool:
+    """Send one byte more; whether the server still takes it."""
+    try:
+        client.sendall(b"G")
+        client.setblocking(False)
+        return client.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def test_a_port_that_is_taken_is_told(served: tuple[StatusServer, Life]) -> None:
     """In a line that names the setting."""
     with pytest.raises(MerbridgeError, match=r"^cannot listen at 127.0.0.1 port \d+ \(--listen\): Address"):
@@ -148,7 +178,10 @@ def test_an_agent_answers(cluster: Cluster) -> None:
     cluster.end_datapath()
 
 
-@pytest.mark.parametrize("value", ["15020", "localhost:15020", "::1:15020", "127.0.0.1:65536", "127.0.0.1:", "[::1]"])
+@pytest.mark.parametrize(
+    "value",
+    ["15020", "localhost:15020", "::1:15020", "127.0.0.1:65536", "127.0.0.1:", "[::1]", "[127.0.0.1]:1", "[::1:1"],
+)
 def test_a_wrong_address_is_told(cluster: Cluster, value: str) -> None:
     """Before anything is touched."""
     done = cluster.merbridge("run", "--source", f"file:{cluster.source}", "--listen", value)
