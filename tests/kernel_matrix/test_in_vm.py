@@ -29,6 +29,7 @@ LEFT_OUT = {
     "tests/merbridge/test_interception.py::test_namespace_label_takes_effect_on_running_pods": AGENT,
     "tests/merbridge/test_interception.py::test_full_map_of_pods_is_told_and_enrolled_pods_come_first": AGENT,
     "tests/merbridge/test_interception.py::test_pod_enrolled_later_finds_room_in_a_full_map": AGENT,
+    "tests/merbridge/test_ipv6.py::test_fail_open_is_for_no_ztunnel_at_all": AGENT,
     "tests/merbridge/test_ipv6.py::test_two_thousand_connections_leave_nothing_behind": MANY,
     "tests/merbridge/test_original_dst.py::test_haproxy_relays_to_the_original_destination": HAPROXY,
     "tests/merbridge/test_original_dst.py::test_connections_without_room_fail_closed_and_are_told": REPORT,

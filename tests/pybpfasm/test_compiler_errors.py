@@ -417,7 +417,7 @@ RULES = [
     (
         "for i, j in unroll(((1, 2), 3)):\n    pass",
         "for i, j in unroll(((1, 2), 3)): | i",
-        "this loop has 2 names, 3 does not give each of them a value",
+        "this loop has 2 names, one value is here",
     ),
     (
         TEST + "for p.a in unroll((1, 2)):\n    pass",

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 BYTE = IntType(8)
 
+# What a module has that cannot change.
+_CONSTANT_SEQUENCES = (tuple, bytes, range)
+
 
 class Indexing:
     """Compiles `a[i]`."""
@@ -42,14 +45,14 @@ class Indexing:
     def read(self, node: ast.Subscript) -> Value:
         """The value of an element."""
         owner = self._lowering.expressions.value(node.value)
-        if isinstance(owner, Constant) and isinstance(owner.value, tuple | bytes | range):
+        if isinstance(owner, Constant) and isinstance(owner.value, _CONSTANT_SEQUENCES):
             return self._of_constant(node, owner.value)
         return self.get(node, self._found(node, owner))
 
     def find(self, node: ast.Subscript) -> "Place | tuple[Elements, int]":
         """Where an element lies: in memory, or in a context's array."""
         owner = self._lowering.expressions.value(node.value)
-        if isinstance(owner, Constant) and isinstance(owner.value, tuple | bytes | range):
+        if isinstance(owner, Constant) and isinstance(owner.value, _CONSTANT_SEQUENCES):
             self._lowering.fail(node, "a constant cannot be assigned: keep what changes in a Global")
         return self._found(node, owner)
 

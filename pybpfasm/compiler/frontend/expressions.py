@@ -65,7 +65,7 @@ _OTHER_OPERATORS = {
 
 # Constants are Python's numbers, of any length; one so long is a mistake.
 _LONGEST_CONSTANT = 1024
-_MOST_CONSTANT_SHIFT = 1023
+_MOST_CONSTANT_SHIFT = _LONGEST_CONSTANT - 1
 
 _INSTEAD = {
     ast.JoinedStr: "strings exist only as constants",

@@ -16,7 +16,7 @@ A loop over `range` tests before it begins, unless it is known to, and at its en
 import ast
 import builtins
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pybpfasm.compiler.frontend.diagnostics import SilentError
 from pybpfasm.compiler.frontend.expressions import known_limit
@@ -30,6 +30,7 @@ from pybpfasm.compiler.frontend.values import (
     Pointer,
     Scalar,
     Value,
+    count_of,
     describe,
     shown,
 )
@@ -72,15 +73,15 @@ class Loops:
                 self._repeat(node, iterated)
                 return
             if isinstance(callee, Constant) and callee.value is numbers:
-                lowering.iterators.numbers(node, self._name(node), iterated)
+                lowering.iterators.numbers(node, self._counted_name(node), iterated)
                 return
             if isinstance(callee, Constant) and callee.value is builtins.range:
-                self._count(node, self._name(node), iterated)
+                self._count(node, self._counted_name(node), iterated)
                 return
         reason = "a loop counts or repeats constants: write `for name in range(…)`, or `unroll(…)` with constants"
         lowering.fail(iterated, reason)
 
-    def _name(self, node: ast.For) -> ast.Name:
+    def _counted_name(self, node: ast.For) -> ast.Name:
         if not isinstance(node.target, ast.Name):
             self._lowering.fail(node.target, "a loop that counts has one name: `for name in range(…):`")
         return node.target
@@ -141,8 +142,7 @@ class Loops:
                 lowering.frame.names = {**(lowering.frame.names or {}), target.id: value}
             case ast.Tuple(elts=targets):
                 if not isinstance(constant, tuple | list) or len(constant) != len(targets):
-                    reason = f"this loop has {len(targets)} names, {constant!r} does not give each of them a value"
-                    lowering.fail(target, reason)
+                    lowering.fail(target, f"this loop has {len(targets)} names, {_given(constant)} here")
                 for each, part in zip(targets, constant, strict=True):
                     self._name_constant(each, node, part)
             case _:
@@ -209,12 +209,9 @@ class Loops:
 
     def _check_rounds(self, node: ast.AST, rounds: range) -> None:
         """What counts from a constant to a constant: how often is known, and what it has counted to at the end."""
-        try:
-            count = len(rounds)
-        except OverflowError:
-            count = 1 << 64
+        count = count_of(rounds)
         if count > MOST_ROUNDS:
-            self._lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+            self._too_many(node)
         reached = rounds.start + count * rounds.step
         lowest, highest = (each(rounds.start, rounds.stop, reached) for each in (min, max))
         if not (lowest >= -(1 << 63) and highest < 1 << (63 if lowest < 0 else 64)):
@@ -233,14 +230,17 @@ class Loops:
         limit = known_limit(farthest)
         if limit is None or limit > MOST_ROUNDS:
             if isinstance(farthest, Constant):
-                lowering.fail(farthest_node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+                self._too_many(farthest_node)
             lowering.fail(farthest_node, "how far this goes is not known: bound it, as by min(…, 64) or `& 63`")
         if step < -1 and isinstance(stop, Scalar) and stop.type == UNSIGNED and stop.limit is None:
             reason = f"steps of {step} may go past a stop that is not known, and past 0"
             lowering.fail(node, f"{reason}: bound it, as by min(…, 64) or `& 63`")
         lowest = min((int(each.value) for each in (farthest, nearest) if isinstance(each, Constant)), default=0)
         if (limit - lowest) // abs(step) > MOST_ROUNDS:
-            lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
+            self._too_many(node)
+
+    def _too_many(self, node: ast.AST) -> NoReturn:
+        self._lowering.fail(node, f"a loop of so many rounds is refused: at most {MOST_ROUNDS}")
 
     def _counting_type(self, node: ast.AST, start: Scalar | Constant, stop: Scalar | Constant, step: int) -> Any:
         if isinstance(start, Constant) and isinstance(stop, Constant):
@@ -369,6 +369,11 @@ def assigned_in(node: ast.For | ast.While) -> list[str]:
 def _ways_out(node: ast.While) -> bool:
     """Whether something in the body may end the loop."""
     return any(isinstance(each, ast.Break | ast.Return) for part in node.body for each in ast.walk(part))
+
+
+def _given(constant: Any) -> str:
+    """How many names a constant gives values to, for an error."""
+    return f"{len(constant)} values are" if isinstance(constant, tuple | list) else "one value is"
 
 
 def _as_int(number: Scalar | Constant) -> Scalar | Constant:
