@@ -17,6 +17,7 @@ from merbridge.annotate import Annotator, annotator_for, patches
 from merbridge.config import Config, split_endpoint
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
+from merbridge.datapath.device_links import DeviceLinks
 from merbridge.datapath.pins import Pins
 from merbridge.datapath.state import AgentRecord, SourceRecord, to_sentences, to_short_text, to_text
 from merbridge.errors import MerbridgeError
@@ -25,8 +26,9 @@ from merbridge.observe.logs import logger
 from merbridge.observe.metrics import Timing
 from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
 from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
+from merbridge.reconcile.inbound import Inbound
 from merbridge.sources import Source, SourceState, choose_source
-from merbridge.watchers import CgroupWatcher, NodeObserver, host_cgroup_root
+from merbridge.watchers import CgroupWatcher, Netns, NodeObserver, host_cgroup_root
 from pybpfasm.errors import BpfError
 
 # Events come in bursts: one look answers all that come within this time.
@@ -80,6 +82,8 @@ def run(config: Config) -> None:
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
+        agent.inbound = _inbound(config, pins, datapath, stack)
+        agent.capture()
         agent.annotate()
         agent.record(datapath)
         agent.is_ready = True
@@ -99,6 +103,16 @@ def _serve(agent: "Agent", pins: Pins, stack: ExitStack) -> None:
     server = StatusServer(*split_endpoint(agent.config.listen), agent, lambda: read_report(pins))
     stack.callback(server.close)
     logger().info("listening", port=server.port)
+
+
+def _inbound(config: Config, pins: Pins, datapath: Datapath, stack: ExitStack) -> Inbound | None:
+    """What captures connections from elsewhere, if that is asked for."""
+    links = DeviceLinks(pins, datapath, config.proc)
+    stack.callback(links.close)
+    if config.inbound == "off":
+        links.drop_all_but(())
+        return None
+    return Inbound(datapath, links, config.proc)
 
 
 def _known(agent: "Agent", stop: "_StopSignals") -> bool:
@@ -141,6 +155,7 @@ class Agent:
     source: Source
     annotator: Annotator | None
     cgroup_root: Path
+    inbound: Inbound | None = None
     is_ready: bool = False
     last_look: float = attrs.field(factory=time.monotonic)
     reconciling: Timing = attrs.field(factory=Timing)
@@ -149,11 +164,13 @@ class Agent:
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
     _in_map: frozenset[int] = frozenset()
+    _host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""
         config = self.config
         observation = NodeObserver(config.proc, self.cgroup_root, config.exempt_cgroup, config.host_pid).observe()
+        self._host = observation.host
         policy = EnrolmentPolicy(ztunnel_namespace=self.config.ztunnel_namespace)
         return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
 
@@ -180,6 +197,17 @@ class Agent:
         self._say("namespaces", _namespaces_missing(self.snapshot))
         self._tell_changes(wanted)
         self._last = wanted
+        self.capture()
+
+    def capture(self) -> None:
+        """Make the devices' programs so, as the last reconciliation has it; what cannot be done is told."""
+        if self.inbound is None or self._last is None:
+            return
+        try:
+            problems = self.inbound.reconcile(self._last, self._host)
+        except (MerbridgeError, BpfError) as error:
+            problems = [f"what arrives for enrolled pods may not be captured: {error}"]
+        self._say("inbound", "; ".join(problems))
 
     def annotate(self) -> None:
         """Have it told to Istio which pods are captured, as the last reconciliation left them."""

@@ -5,6 +5,7 @@ app: connect(service)                                     ztunnel: accept(), get
   getpeername.py  shows the app what it dialled
   sockops.py    passes the original on, pairs the two sockets
   redirect.py   carries the bytes between the two without the TCP stack
+  inbound.py    at network devices: what arrives for enrolled pods goes to ztunnel, too
 """
 
 from typing import Any
@@ -14,6 +15,11 @@ from programs.connect import connect6 as _connect6
 from programs.getpeername import getpeername4 as _getpeername4
 from programs.getpeername import getpeername6 as _getpeername6
 from programs.getsockopt import getsockopt as _getsockopt
+from programs.inbound import at_ztunnel as _at_ztunnel
+from programs.inbound import from_pod as _from_pod
+from programs.inbound import from_ztunnel as _from_ztunnel
+from programs.inbound import to_pod as _to_pod
+from programs.inbound import to_ztunnel as _to_ztunnel
 from programs.redirect import redirect as _redirect
 from programs.sockops import sockops as _sockops
 from pybpfasm import Program
@@ -26,6 +32,11 @@ PROGRAMS: tuple[Program[Any], ...] = (
     _sockops,
     _connect6,
     _connect4,
+    _at_ztunnel,
+    _from_ztunnel,
+    _to_ztunnel,
+    _from_pod,
+    _to_pod,
 )
 
 __all__ = ["PROGRAMS"]

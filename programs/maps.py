@@ -1,10 +1,12 @@
 """The maps that programs and agent share: each layout is declared here and nowhere else."""
 
 from enum import IntEnum
+from typing import Annotated
 
 from pybpfasm import (
     BPF_F_NO_PREALLOC,
     HashMap,
+    Length,
     PerCpuArray,
     SkStorage,
     SockHash,
@@ -23,6 +25,7 @@ IN_MESH = 1
 IS_ZTUNNEL = 4
 IS_HOST = 8
 EXEMPT = 16
+KEEP_GATEWAY = 32
 
 
 class Address(Struct):
@@ -51,6 +54,24 @@ class Ztunnel(Struct):
     netns_cookie: u64
     ip4: be32
     ip6: Address
+
+
+Mac = Annotated[bytes, Length(6)]
+
+
+class Place(Struct):
+    """Where the packets of an address go: an enrolled pod's, or one's that was enrolled, or ztunnel's; or the host's.
+
+    `ifindex` is its device on the host, and `netns_id` what the host calls its network namespace; `mac` is its own,
+    `gateway` the one to which it sends, unless KEEP_GATEWAY is among the flags: its packets have the right one already.
+    """
+
+    netns_cookie: u64
+    flags: u32
+    ifindex: u32
+    netns_id: u32
+    mac: Mac
+    gateway: Mac
 
 
 class Endpoint(Struct):
@@ -150,6 +171,9 @@ class Count(IntEnum):
     SPLICED = 6
     REDIRECTED_TO_POD = 7
     PASSED_NO_ZTUNNEL = 8
+    STEERED = 9
+    DROPPED_NO_ZTUNNEL = 10
+    DROPPED_DIRECT = 11
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.
@@ -162,6 +186,12 @@ settings = HashMap[u32, Ztunnel](max_entries=2, flags=BPF_F_NO_PREALLOC)
 
 # Enrolled pods of this node by address, for connections that the host makes to them.
 mesh_pods = HashMap[Address, MeshPod](max_entries=4096, flags=BPF_F_NO_PREALLOC)
+
+# Where the packets of pods and of ztunnels go, by address; and those of ztunnels, the one that serves first.
+places = HashMap[Address, Place](max_entries=4096, flags=BPF_F_NO_PREALLOC)
+ztunnels = HashMap[u32, Place](max_entries=2, flags=BPF_F_NO_PREALLOC)
+SERVING = 0
+BEFORE = 1
 
 # Connections that are being set up: from the client's SYN until the accepting side is established.
 original_dst = HashMap[Connection, Origin](max_entries=65536)

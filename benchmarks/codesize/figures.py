@@ -68,5 +68,6 @@ def measured(pair: Pair, *, kernel: bool) -> Figures:
     programs = tuple(
         Program(name, slots(spec), slots(pair.twins[name]), ours.get(name), twins.get(name))
         for name, spec in sorted(pair.ours.programs.items())
+        if name in pair.twins  # those at devices have none
     )
     return Figures(pair.rivals, programs, tuple(paths(pair)))

@@ -26,6 +26,7 @@ class Config:
     in_port: int
     hbone_port: int
     exempt_cgroup: str
+    inbound: str
     fail_open: str
     listen: str
     log_level: str

@@ -168,6 +168,10 @@ SETTINGS: Mapping[str, Setting] = {
             "cgroup of the host whose connections to enrolled pods are left alone: the kubelet's probes",
         ),
         Setting(
+            "inbound", "WHETHER", _one_of("on", "off"), "on or off", _always("on"), "on",
+            "whether what arrives for enrolled pods from anywhere goes to ztunnel; off: what the host's processes dial",
+        ),
+        Setting(
             "fail-open", "WHETHER", _one_of("yes", "no"), "yes or no", _always("no"), "no",
             "whether enrolled pods' connections go out in the clear while no ztunnel is known; no refuses them",
         ),

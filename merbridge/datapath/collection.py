@@ -47,6 +47,8 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             "netns_info_map": settings.max_pods,
             "cgroup_info_map": settings.max_pods * _CGROUPS_PER_POD,
             "mesh_pods": settings.max_pods,
+            # Pods have two addresses at most, the host may have many.
+            "places": settings.max_pods * 2 + 256,
             "original_dst": settings.max_connections,
             "sockets": settings.max_connections * 2,
         },

@@ -61,6 +61,7 @@ class Datapath:
         self._settings = settings
         self._held = ExitStack()
         self._undo = ExitStack()
+        self._stays = False
         self._maps: dict[str, Map] = {}
         self._programs: dict[str, Program] = {}
 
@@ -83,7 +84,7 @@ class Datapath:
             for name, spec in specs.programs.items():
                 self._programs[name] = self._held.enter_context(Program.load(spec, self._maps))
             for name in created:
-                self._pin(self._pins.maps / name, self._maps[name].pin)
+                self.pin(self._pins.maps / name, self._maps[name].pin)
         except VerifierError as error:
             raise MerbridgeError(_why_rejected(error)) from error
         except ShapeError as error:
@@ -113,10 +114,24 @@ class Datapath:
         finally:
             os.close(descriptor)
         self._undo.pop_all()  # from here on it stays
+        self._stays = True
 
     def map(self, declaration: MapDeclaration[K, V]) -> TypedMap[K, V]:
         """A map by its declaration."""
         return TypedMap(declaration, self._maps[_NAMES[id(declaration)]])
+
+    def program(self, name: str) -> Program:
+        """A loaded program by its name."""
+        return self._programs[name]
+
+    def pin(self, path: Path, pin: Callable[[Path], None]) -> None:
+        """Pin an object; until `attach` has done its work, closing takes the pin away. Raises `MerbridgeError`."""
+        try:
+            pin(path)
+        except KernelError as error:
+            raise MerbridgeError(f"{error} (--bpffs)") from error
+        if not self._stays:
+            self._undo.callback(path.unlink, missing_ok=True)
 
     def _open_or_create(self, name: str, spec: MapSpec) -> bool:
         path = self._pins.maps / name
@@ -156,19 +171,12 @@ class Datapath:
     def _pin_over(self, path: Path, pin: Callable[[Path], None]) -> None:
         """Pin an object, in one step instead of the one that is pinned there."""
         if not path.exists():
-            self._pin(path, pin)
+            self.pin(path, pin)
             return
         aside = _aside(path)
         aside.unlink(missing_ok=True)
         pin(aside)
         aside.rename(path)
-
-    def _pin(self, path: Path, pin: Callable[[Path], None]) -> None:
-        try:
-            pin(path)
-        except KernelError as error:
-            raise MerbridgeError(f"{error} (--bpffs)") from error
-        self._undo.callback(path.unlink, missing_ok=True)
 
 
 def _why_rejected(error: VerifierError) -> str:

@@ -18,8 +18,9 @@ from pybpfasm.kernel.sys import umount
 # The name our mount has in /proc/mounts, by which `cleanup` knows it again.
 MOUNT_SOURCE = "merbridge"
 
-# Hooks in the order in which they are detached: new connections first, what serves the old ones after.
-_DETACH_ORDER = ("connect4", "connect6", "getsockopt", "sockops", "redirect")
+# Hooks in the order in which they are detached: new connections first, what serves the old ones after. What is at a
+# device bears the program's name and the device's.
+_DETACH_ORDER = ("connect4", "connect6", "to_pod", "to_ztunnel", "getsockopt", "sockops", "redirect")
 
 # What the kernel itself puts into each bpf file system (CONFIG_BPF_PRELOAD).
 _KERNELS_OWN = {"maps.debug", "progs.debug"}
@@ -47,6 +48,11 @@ class Pins:
     def programs(self) -> Path:
         """The folder of programs that are attached without a link, each by its name."""
         return self.root / "programs"
+
+    @property
+    def devices(self) -> Path:
+        """The folder of links of network devices, see `merbridge.datapath.device_links`."""
+        return self.root / "devices"
 
     def exist(self) -> bool:
         """Whether there is a datapath. Raises `MerbridgeError` where that cannot be seen."""
@@ -123,7 +129,7 @@ class Pins:
             os.close(descriptor)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.links, self.programs, self.maps)
+        return (self.links, self.programs, self.maps, self.devices)
 
     def _pinned(self) -> Iterator[Path]:
         for folder in self._folders():
@@ -140,7 +146,8 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 
 def _detach_position(pin: Path) -> tuple[bool, int]:
-    known = _DETACH_ORDER.index(pin.name) if pin.name in _DETACH_ORDER else len(_DETACH_ORDER)
+    program = pin.name.partition("-")[0]
+    known = _DETACH_ORDER.index(program) if program in _DETACH_ORDER else len(_DETACH_ORDER)
     return (pin.parent.name == "maps", known)
 
 

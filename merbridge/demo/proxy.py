@@ -1,8 +1,9 @@
 """A small transparent proxy, the demo's ztunnel: `python -m merbridge.demo.proxy --port 15001`.
 
-For each accepted connection it asks the kernel where the client wanted to go (SO_ORIGINAL_DST), connects there and
-relays both directions with half-close. It writes JSON lines to stdout: {"listening": port} when it is ready, then a
-line a connection. It imports the standard library only, so that it can be run by its path.
+For each accepted connection it asks the kernel where the client wanted to go (SO_ORIGINAL_DST; where that is not known,
+it is the address that the client's packets bear), connects there and relays both directions with half-close. It writes
+JSON lines to stdout: {"listening": port} when it is ready, then a line a connection. It imports the standard library
+only, so that it can be run by its path.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from typing import Final, TypedDict
 
 SO_ORIGINAL_DST: Final = 80
+IP_TRANSPARENT: Final = 19
 SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")
 BUFFER_BYTES: Final = 65536
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
@@ -51,18 +53,25 @@ def command(port: int, *, fixed_destination: Destination | None = None) -> list[
 
 
 def original_destination(connection: socket.socket) -> Destination:
-    """Where the client wanted to go; raises OSError when the kernel does not know."""
-    answer = connection.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, SOCKADDR_IN.size)
+    """Where the client wanted to go: what was kept of it, else the connection's own address, as ztunnel has it."""
+    try:
+        answer = connection.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, SOCKADDR_IN.size)
+    except OSError:
+        local: Destination = connection.getsockname()
+        return local
     if len(answer) != SOCKADDR_IN.size:
         raise OSError(errno.EINVAL, f"SO_ORIGINAL_DST gave {len(answer)} bytes")
     port, address = SOCKADDR_IN.unpack(answer)
     return socket.inet_ntoa(address), port
 
 
-def is_own_listener(destination: Destination, local: Destination) -> bool:
-    """Whether connecting to the destination would reach this proxy again; `local` is where the client arrived."""
+def is_own_listener(destination: Destination, local: Destination, listening: int) -> bool:
+    """Whether connecting to the destination would reach this proxy again.
+
+    `local` is where the client arrived, `listening` the proxy's port.
+    """
     address, port = destination
-    return port == local[1] and (address == local[0] or address.startswith(("127.", "0.")))
+    return port == listening and (address == local[0] or address.startswith(("127.", "0.")))
 
 
 class Direction:
@@ -151,6 +160,7 @@ class Proxy:
     def __init__(self, listener: socket.socket, lookup: Lookup, log: Callable[[object], None]) -> None:
         """Serve a listening socket; `lookup` raises OSError when a connection has no original destination."""
         self._listener, self._lookup, self._log = listener, lookup, log
+        self._port: int = listener.getsockname()[1]
 
     def serve(self) -> None:
         """Accept until the listener is closed or the process ends."""
@@ -187,7 +197,7 @@ class Proxy:
         try:
             destination = self._lookup(client)
             record["original_address"], record["original_port"] = destination
-            if is_own_listener(destination, local):
+            if is_own_listener(destination, local, self._port):
                 record["error"] = "own listener"
                 return None
             return socket.create_connection(destination, timeout=CONNECT_TIMEOUT_SECONDS)
@@ -245,6 +255,8 @@ def main(arguments: list[str] | None = None) -> None:
     log = _log_to_stdout()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(PermissionError):  # then it accepts for its own addresses only
+            listener.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
         try:
             listener.bind(("0.0.0.0", options.port))  # noqa: S104 - clients come whatever address they dialled
         except OSError as error:

@@ -151,6 +151,7 @@ def _play(scene: Scene) -> Iterator[Outcome]:
     yield scene.dial(scene.ztunnel, through_ztunnel=False)
     yield scene.dial(scene.node.host(), through_ztunnel=False)
     yield scene.dial(scene.node.host(), through_ztunnel=True, address=scene.by_namespace.ip)
+    yield scene.dial(scene.outside, through_ztunnel=True, address=scene.by_namespace.ip)
     del scene.by_label.labels[DATAPLANE_MODE]
     scene.node.write_pod_list(scene.pod_file)
     scene.agent.wait_for("pod_outside_mesh", pod="default/web")

@@ -15,6 +15,12 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
         "from",
         {"pod": "redirected", "host": "redirected_to_pod"},
     ),
+    "merbridge_inbound_requests_total": ("Requests (SYN) for enrolled pods that went to ztunnel.", "", {"": "steered"}),
+    "merbridge_dropped_total": (
+        "Packets that were dropped, by cause.",
+        "cause",
+        {"no_ztunnel": "dropped_no_ztunnel", "direct": "dropped_direct"},
+    ),
     "merbridge_refusals_total": (
         "Connections that were refused, by cause.",
         "cause",

@@ -51,10 +51,10 @@ def _lines(report: Report) -> Iterator[str]:
     yield from table(["SOURCE", "SYNCED", "VERSION", "HEARD"], sources)
     yield ""
     pods = [
-        [f"{pod.namespace}/{pod.name}", _addresses(pod), "yes" if pod.in_mesh else "no", pod.reason]
+        [f"{pod.namespace}/{pod.name}", _addresses(pod), _yes(pod.in_mesh), _yes(pod.inbound), pod.reason]
         for pod in report.pods
     ]
-    yield from table(["POD", "IP", "IN MESH", "WHY"], pods)
+    yield from table(["POD", "IP", "IN MESH", "INBOUND", "WHY"], pods)
     yield ""
     yield from table(["MAP", "ENTRIES", "OF"], ([m.name, str(m.entries), str(m.max_entries)] for m in report.maps))
     yield ""
@@ -63,6 +63,10 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _addresses(pod: PodReport) -> str:
     return ", ".join(each for each in (pod.ip, pod.ip6) if each) or "-"
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
 
 
 def _ago(seconds: int | None) -> str:

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import attrs
 
 import programs.maps as layouts
 from merbridge.datapath import state
-from merbridge.datapath.addresses import from_ip4, from_ip6
+from merbridge.datapath.addresses import as_address, from_ip4, from_ip6
 from merbridge.datapath.datapath import ATTACH_ORDER
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
@@ -32,7 +32,7 @@ class HookReport:
 
 @attrs.frozen
 class PodReport:
-    """A pod of this node, and why it is in the mesh or not."""
+    """A pod of this node, and why it is in the mesh or not; `inbound` if what arrives for it is captured."""
 
     namespace: str
     name: str
@@ -40,6 +40,7 @@ class PodReport:
     ip6: str | None
     in_mesh: bool
     known_to_datapath: bool
+    inbound: bool
     reason: str
 
 
@@ -210,11 +211,14 @@ def _source(record: state.SourceRecord) -> SourceReport:
 
 def _pods(maps: _PinnedMaps) -> list[PodReport]:
     records = maps.entries(state.pod_records, "pods")
-    pods = [_pod(record) for record in records.values()] if records else []
+    places = maps.entries(layouts.places, "places")
+    captured = {key for key, place in places.items() if place.flags & layouts.IN_MESH} if places else set()
+    pods = [_pod(record, captured) for record in records.values()] if records else []
     return sorted(pods, key=lambda pod: (pod.namespace, pod.name))
 
 
-def _pod(record: state.PodRecord) -> PodReport:
+def _pod(record: state.PodRecord, captured: Set[layouts.Address]) -> PodReport:
+    addresses = (from_ip4(record.ip4), from_ip6(record.ip6))
     return PodReport(
         namespace=record.namespace.decode(),
         name=record.name.decode(),
@@ -222,6 +226,7 @@ def _pod(record: state.PodRecord) -> PodReport:
         ip6=_text(from_ip6(record.ip6)),
         in_mesh=bool(record.flags & layouts.IN_MESH),
         known_to_datapath=record.netns + record.cgroups > 0,
+        inbound=any(as_address(each) in captured for each in addresses if each is not None),
         reason=record.reason.decode(),
     )
 

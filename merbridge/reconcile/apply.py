@@ -45,11 +45,11 @@ class Changes:
 def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
     """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
     changes = Changes()
-    _make_equal(datapath.map(settings), _settings(wanted), changes, "")
-    changes.netns = _make_equal(datapath.map(netns_info_map), _pod_infos(wanted.netns), changes, "--max-pods")
-    _make_equal(datapath.map(cgroup_info_map), _pod_infos(wanted.cgroups), changes, "--max-pods")
-    _make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
-    _make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
+    make_equal(datapath.map(settings), _settings(wanted), changes, "")
+    changes.netns = make_equal(datapath.map(netns_info_map), _pod_infos(wanted.netns), changes, "--max-pods")
+    make_equal(datapath.map(cgroup_info_map), _pod_infos(wanted.cgroups), changes, "--max-pods")
+    make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
+    make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
 
 
@@ -62,10 +62,10 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
 
 def write_source_records(datapath: Datapath, records: Iterable[state.SourceRecord]) -> None:
     """Keep how the source's parts are."""
-    _make_equal(datapath.map(state.source_records), dict(enumerate(records)), Changes(), "")
+    make_equal(datapath.map(state.source_records), dict(enumerate(records)), Changes(), "")
 
 
-def _make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> frozenset[K]:
+def make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> frozenset[K]:
     """Make it so; the keys that have found a place."""
     # Where there is no room for all, the first of them get it, also from others that are there already.
     size = map_.map.spec.max_entries

@@ -48,6 +48,22 @@ class ZtunnelPlace:
 
 
 @attrs.frozen
+class Interior:
+    """A pod's network as far as packets to it are concerned. `captured` if what is new of them is for ztunnel.
+
+    `addresses` are those that the API gives it, `others` what else its namespace has. `netns` is None while the pod has
+    no process, though its namespace may live: `cookie` is that of the last one then.
+    """
+
+    name: str
+    cookie: int
+    netns: Netns | None
+    addresses: frozenset[IpAddress]
+    others: frozenset[IpAddress]
+    captured: bool
+
+
+@attrs.frozen
 class KnownPod:
     """A pod of this node with all that is known of it."""
 
@@ -61,7 +77,8 @@ class KnownPod:
 class Desired:
     """The whole. `no_ztunnel` says why there is none; it is empty when there is one.
 
-    `inbound` are the addresses of enrolled pods that connections of the host go to ztunnel for.
+    `inbound` are the addresses of enrolled pods that connections of the host go to ztunnel for; `interiors` the
+    networks of all pods but ztunnels; `ztunnels` those that may have connections, first the one that serves.
     """
 
     netns: Mapping[int, Membership]
@@ -70,6 +87,8 @@ class Desired:
     ztunnel: ZtunnelPlace | None
     no_ztunnel: str
     pods: tuple[KnownPod, ...]
+    interiors: tuple[Interior, ...] = ()
+    ztunnels: tuple[Interior, ...] = ()
 
 
 # By pod UID: the namespaces that a pod was seen in. Their cookies are never given out again.
@@ -91,12 +110,14 @@ def desired(
     pods = [_known(pod, snapshot, observation, policy) for pod in local_pods(snapshot, node_name)]
     ztunnel, reason = _ztunnel(pods, policy)
     return Desired(
-        netns={**_by_memory(pods, remembered), **_by_netns(pods, observation.host_netns_cookie)},
+        netns={**_by_memory(pods, remembered), **_by_netns(pods, observation.host.cookie)},
         cgroups={**dict.fromkeys(sorted(observation.exempt_cgroups), EXEMPTED), **_by_cgroup(pods)},
         inbound=_inbound(pods),
         ztunnel=ztunnel,
         no_ztunnel=reason,
         pods=tuple(pods),
+        interiors=tuple(_interiors((each for each in pods if not is_ztunnel(each.pod, policy)), remembered)),
+        ztunnels=_serving_first(_interiors((each for each in pods if is_ztunnel(each.pod, policy)), {}), ztunnel),
     )
 
 
@@ -154,6 +175,31 @@ def _inbound(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
     return frozenset(address for each in enrolled for address in (each.ip, each.ip6) if address is not None)
 
 
+def _interiors(pods: Iterable[KnownPod], remembered: Remembered) -> Iterator[Interior]:
+    for each in pods:
+        own = _own_netns(each)
+        addresses = frozenset(address for address in (each.membership.ip, each.membership.ip6) if address is not None)
+        cookie = own.cookie if own is not None else max(remembered.get(each.pod.uid, frozenset()), default=0)
+        if cookie and addresses and not each.pod.finished:
+            captured = each.enrolment.in_mesh and not each.pod.bypasses_inbound
+            others = own.addresses - addresses if own is not None else frozenset()
+            yield Interior(each.pod.full_name, cookie, own, addresses, others, captured)
+
+
+def _serving_first(ztunnels: Iterable[Interior], serving: ZtunnelPlace | None) -> tuple[Interior, ...]:
+    """Nothing while none serves: then nobody may be sent to any."""
+    if serving is None:
+        return ()
+    return tuple(sorted(ztunnels, key=lambda each: each.cookie != serving.netns_cookie))
+
+
+def _own_netns(pod: KnownPod) -> Netns | None:
+    """The namespace in which the pod has its addresses; else the first that it is in."""
+    namespaces = _namespaces_of(pod)
+    having = (netns for netns in namespaces if not pod.pod.addresses.isdisjoint(netns.addresses))
+    return next(having, namespaces[0] if namespaces else None)
+
+
 def _namespaces_of(pod: KnownPod) -> tuple[Netns, ...]:
     """The namespaces that are the pod's own: a pod on the host's network has none, whatever it has entered."""
     return () if pod.pod.host_network else pod.presence.netns
@@ -187,8 +233,6 @@ def _ztunnel(pods: Iterable[KnownPod], policy: EnrolmentPolicy) -> tuple[Ztunnel
 
 
 def _places(candidate: KnownPod) -> Iterator[ZtunnelPlace]:
-    pod, namespaces = candidate.pod, _namespaces_of(candidate)
-    if not pod.addresses or not namespaces:
-        return
-    own = next((netns for netns in namespaces if not pod.addresses.isdisjoint(netns.addresses)), namespaces[0])
-    yield ZtunnelPlace(pod.full_name, pod.ip, own.cookie, pod.ip6)
+    pod, own = candidate.pod, _own_netns(candidate)
+    if pod.addresses and own is not None:
+        yield ZtunnelPlace(pod.full_name, pod.ip, own.cookie, pod.ip6)

@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from threading import Thread
+from typing import TypeVar
 
 import attrs
 
 from merbridge.errors import MerbridgeError
 from merbridge.watchers.processes import NetnsId, netns_path
 from pybpfasm.kernel import sys as kernel
+
+T = TypeVar("T")
 
 _SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h; Linux 5.14
 _COOKIE_SIZE = 8
@@ -35,12 +38,14 @@ class NetnsGoneError(Exception):
 class Netns:
     """A network namespace. `cookie` is unique for the kernel's lifetime; `inode` only while the namespace lives.
 
-    `addresses` are its own outside 127/8, and those of IPv6 that are valid beyond a link.
+    `addresses` are its own outside 127/8, and those of IPv6 that are valid beyond a link. `pid` is a process that was
+    in it when it was read.
     """
 
     inode: int
     cookie: int
     addresses: frozenset[IPv4Address | IPv6Address]
+    pid: int = attrs.field(default=0, eq=False)
 
 
 def read_netns(pid: int, proc: Path) -> Netns:
@@ -51,13 +56,13 @@ def read_netns(pid: int, proc: Path) -> Netns:
     """
     with _held_netns(pid, proc) as descriptor:
         held = os.fstat(descriptor)
-        cookie = _in_thread(lambda: _cookie_inside(descriptor))
+        cookie = in_netns(descriptor, _cookie_of_this_thread)
         addresses = _own_addresses(pid, proc)
         # The PID may have gone to a process elsewhere; while the descriptor is open, this pair means this namespace.
         now = _id_of(netns_path(pid, proc))
     if now != NetnsId(held.st_dev, held.st_ino):
         raise NetnsGoneError(f"process {pid} left its network namespace")
-    return Netns(held.st_ino, cookie, addresses)
+    return Netns(held.st_ino, cookie, addresses, pid)
 
 
 @contextmanager
@@ -83,17 +88,21 @@ def _id_of(path: Path) -> NetnsId | None:
     return NetnsId(status.st_dev, status.st_ino)
 
 
-def _in_thread(work: Callable[[], int]) -> int:
-    """Run `work` in a thread of its own: setns moves the calling thread, which must never serve anything else."""
-    outcome: Future[int] = Future()
+def in_netns(descriptor: int, work: Callable[[], T]) -> T:
+    """Run `work` in a network namespace; raises `MerbridgeError` without the privilege, and what `work` raises.
+
+    It runs in a thread of its own: setns moves the calling thread, which must never serve anything else.
+    """
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
+            _enter(descriptor)
             outcome.set_result(work())
         except BaseException as err:  # noqa: BLE001  # carried to the waiting thread, which raises it
             outcome.set_exception(err)
 
-    thread = Thread(target=run, name="netns-cookie", daemon=True)
+    thread = Thread(target=run, name="netns", daemon=True)
     try:
         thread.start()
     except RuntimeError as err:
@@ -102,12 +111,26 @@ def _in_thread(work: Callable[[], int]) -> int:
     return outcome.result()
 
 
-def _cookie_inside(descriptor: int) -> int:
+def in_netns_of(netns: Netns, proc: Path, work: Callable[[], T]) -> T:
+    """Run `work` in a namespace that was read before.
+
+    Raises `NetnsGoneError` when its process has ended or is elsewhere by now, else as `in_netns` does.
+    """
+
+    def checked() -> T:
+        if _cookie_of_this_thread() != netns.cookie:
+            raise NetnsGoneError(f"process {netns.pid} left its network namespace")
+        return work()
+
+    with _held_netns(netns.pid, proc) as descriptor:
+        return in_netns(descriptor, checked)
+
+
+def _enter(descriptor: int) -> None:
     try:
         kernel.setns(descriptor, kernel.CLONE_NEWNET)
     except OSError as err:
         raise MerbridgeError(f"network namespace of a pod: {err}") from None
-    return _cookie_of_this_thread()
 
 
 def _cookie_of_this_thread() -> int:

@@ -30,11 +30,12 @@ class PodPresence:
 class NodeObservation:
     """The pods present on the node by UID (the kubelet's: see `merbridge.model.Pod.kubelet_uid`).
 
-    `exempt_cgroups` are the ids of the host's cgroups whose connections are left alone.
+    `host` is the node's own network namespace, `exempt_cgroups` are the ids of the host's cgroups whose connections are
+    left alone.
     """
 
     pods: Mapping[str, PodPresence]
-    host_netns_cookie: int
+    host: Netns
     exempt_cgroups: frozenset[int] = frozenset()
 
 
@@ -65,7 +66,7 @@ class NodeObserver:
         namespaces = self._read_all(pids_by_netns, host)
         uids = sorted(cgroup_ids.keys() | pids_by_netns.keys())
         pods = {uid: PodPresence(uid, cgroup_ids.get(uid, frozenset()), namespaces.get(uid, ())) for uid in uids}
-        return NodeObservation(pods, host.cookie, host_cgroup_ids(self._cgroup_root, self._exempt))
+        return NodeObservation(pods, host, host_cgroup_ids(self._cgroup_root, self._exempt))
 
     def _pid_on_the_host_network(self) -> int:
         """The process that was named; for PID 1 this one, where that may not be looked at and both are in one."""

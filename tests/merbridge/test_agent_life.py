@@ -215,7 +215,7 @@ def test_cleanup_is_refused_while_an_agent_runs(cluster: Cluster) -> None:
 def test_cleanup_leaves_nothing(cluster: Cluster) -> None:
     """Hooks, pins, folders and the agent's own mount go; traffic goes its usual way; a second time is no failure."""
     cluster.start_agent().ready().stop()
-    pins = sum(path.is_file() for folder in ("links", "maps") for path in (cluster.bpffs / folder).iterdir())
+    pins = sum(path.is_file() for folder in ("devices", "links", "maps") for path in (cluster.bpffs / folder).iterdir())
     done = cluster.merbridge("cleanup")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"removed {pins} pins from {cluster.bpffs}\n", "")
     assert not cluster.bpffs.exists()
@@ -518,12 +518,13 @@ def test_pod_that_starts_while_the_agent_starts_is_enrolled(cluster: Cluster) ->
 
 
 def test_server_in_the_app_answers_while_the_agent_dies(cluster: Cluster) -> None:
-    """Connections to an enrolled pod from outside the mesh are left alone, with or without an agent."""
+    """Connections to an enrolled pod from outside the mesh come by way of ztunnel, with or without an agent."""
     port = cluster.app.call(listen)
+    cluster.ztunnel.start_proxy(15006)
     agent = cluster.start_agent().ready()
     for _ in range(2):
         result = cluster.outside.call(connect, cluster.app.ip, port, greeting=True)
         assert result["seen"] is not None
-        assert result["seen"]["peer_address"] == cluster.outside.ip
+        assert result["seen"]["peer_address"] == cluster.ztunnel.ip
         if agent.process.poll() is None:
             agent.kill()

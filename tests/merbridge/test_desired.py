@@ -22,6 +22,7 @@ from merbridge.watchers import Netns, NodeObservation, PodPresence
 from programs.maps import IN_MESH, IS_ZTUNNEL
 
 HOST_COOKIE = 1
+HOST_NETNS = Netns(1, HOST_COOKIE, frozenset())
 NODE = "node-1"
 WEB_IP, WEB_IP6 = IPv4Address("10.244.1.5"), IPv6Address("fd00::5")
 ZTUNNEL_IP, ZTUNNEL_IP6 = IPv4Address("10.244.1.2"), IPv6Address("fd00::2")
@@ -76,7 +77,7 @@ def wanted(
 ) -> Desired:
     """The desired state of node-1, with namespace `shop` in the mesh unless the test says otherwise."""
     labels = {"shop": AMBIENT, "istio-system": {}} if namespaces is None else namespaces
-    observation = NodeObservation({presence.uid: presence for presence in presences}, HOST_COOKIE)
+    observation = NodeObservation({presence.uid: presence for presence in presences}, HOST_NETNS)
     return desired(Snapshot(labels, tuple(pods)), observation, NODE, policy or EnrolmentPolicy(), remembered or {})
 
 
@@ -156,7 +157,7 @@ def test_inbound_are_the_addresses_of_enrolled_pods() -> None:
 def test_exempt_cgroups_are_marked_but_never_instead_of_a_pods() -> None:
     """A pod's own cgroup stays the pod's, whatever it is called."""
     presences = {"web": present("web", netns(7, WEB_IP), cgroups=[70])}
-    observation = NodeObservation(presences, HOST_COOKIE, frozenset({70, 80}))
+    observation = NodeObservation(presences, HOST_NETNS, frozenset({70, 80}))
     result = desired(Snapshot({"shop": AMBIENT}, (pod(),)), observation, NODE, EnrolmentPolicy())
     assert result.cgroups == {70: Membership(IN_MESH, WEB_IP), 80: EXEMPTED}
 

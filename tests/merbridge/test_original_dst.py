@@ -178,10 +178,10 @@ def test_the_apps_side_is_not_answered(cluster: Cluster, app: PodSockets, ztunne
 
 
 def test_connection_that_was_not_redirected_has_no_answer(cluster: Cluster, ztunnel: PodSockets) -> None:
-    """A pod outside the mesh that dials ztunnel's port itself leaves no original destination."""
+    """A process of the host that dials ztunnel's port itself leaves no original destination."""
     listener = ztunnel.listen(OUT_PORT)
-    with PodSockets(cluster.outside) as outside:
-        client = outside.make()
+    with PodSockets(cluster.node.host()) as host:
+        client = host.make()
         client.connect((cluster.ztunnel.ip, OUT_PORT))
         with accept(listener) as accepted, pytest.raises(OSError):
             original_destination(accepted)

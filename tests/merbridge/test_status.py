@@ -152,6 +152,11 @@ def section(table: str, header: str) -> list[list[str]]:
     return [row.split(None, 3) for row in (rows[: rows.index("")] if "" in rows else rows)]
 
 
+def yes(is_so: bool) -> str:
+    """As the table has it."""
+    return "yes" if is_so else "no"
+
+
 def test_table_and_json_agree(cluster: Cluster) -> None:
     """The table says what the JSON says, for a report with a problem in it."""
     cluster.start_agent().ready().kill()
@@ -166,7 +171,12 @@ def test_table_and_json_agree(cluster: Cluster) -> None:
         [hook["name"], "yes", str(hook["link_id"]), str(hook["program_id"])] for hook in report["hooks"]
     ]
     assert section(table, "POD") == [
-        [f"{pod['namespace']}/{pod['name']}", pod["ip"], "yes" if pod["in_mesh"] else "no", pod["reason"]]
+        [
+            f"{pod['namespace']}/{pod['name']}",
+            pod["ip"],
+            yes(pod["in_mesh"]),
+            f"{yes(pod['inbound']):7}  {pod['reason']}",
+        ]
         for pod in report["pods"]
     ]
     assert section(table, "MAP") == [
@@ -402,6 +412,7 @@ def test_kernel_without_sockmap_links_is_healthy(cluster: Cluster) -> None:
     """On a kernel where the sk_msg program is attached without a link, status does not call it missing."""
     line: list[Any] = ["run", "--source", f"file:{cluster.source}", "--cgroup-root", str(cluster.node.cgroup_root)]
     line += ["--bpffs", str(cluster.bpffs), "--node-name", cluster.node.name, "--log-format", "json"]
+    line += ["--host-pid", str(cluster.node.host().containers["app"].pid)]
     agent = subprocess.Popen(
         [sys.executable, "-c", _WITHOUT_SOCKMAP_LINKS, *line], stderr=subprocess.PIPE, text=True, cwd=ROOT
     )

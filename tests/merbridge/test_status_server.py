@@ -29,7 +29,10 @@ REPORT = Report(
     ztunnel_ip6=None,
     hooks=[HookReport("connect4", True, 1, 2, 3), HookReport("connect6", False, None, None, None)],
     sources=[SourceReport('file:a "strange\\name"\n', True, "", 7, ""), SourceReport("pods", False, "", None, "away")],
-    pods=[PodReport("shop", "web", None, None, True, True, ""), PodReport("shop", "db", None, None, False, True, "")],
+    pods=[
+        PodReport("shop", "web", None, None, True, True, True, ""),
+        PodReport("shop", "db", None, None, False, True, False, ""),
+    ],
     counters={"redirected": 5, "redirected_to_pod": 2, "refused_no_ztunnel": 3, "spliced": 4},
     maps=[MapReport("pods", 11, 2, 4096)],
     problems=["one", "two"],

@@ -385,7 +385,7 @@ def test_observe(tree: Path, start: Start) -> None:
     make_pod(tree, empty, "a")
 
     seen = NodeObserver(PROC, tree).observe()
-    assert seen.host_netns_cookie == host.cookie
+    assert seen.host.cookie == host.cookie
     assert {uid, on_host, empty} <= seen.pods.keys()
     assert seen.pods[uid].cgroup_ids == {inode(pod)} | {inode(pod / name) for name in ("pause", "app", "stopped")}
     assert {(each.cookie, each.inode, each.addresses) for each in seen.pods[uid].netns} == {

@@ -23,7 +23,7 @@ from pybpfasm.kernel.links.tcx import Direction, attach_tcx
 from pybpfasm.kernel.programs import Program
 
 # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS or …_EGRESS) of uapi linux/pkt_sched.h.
-_PARENTS = {Direction.INGRESS: 0xFFFFFFF2, Direction.EGRESS: 0xFFFFFFF3}
+PARENTS = {Direction.INGRESS: 0xFFFFFFF2, Direction.EGRESS: 0xFFFFFFF3}
 
 _CAUSES = {
     errno.EEXIST: "a filter has this priority and handle, or a qdisc of another kind is in clsact's place",
@@ -78,7 +78,7 @@ class TcFilter(LegacyAttachment):
         self._check_namespace(attempted)
         try:
             with _netlink(attempted) as tc:
-                place = {"parent": _PARENTS[self.direction], "prio": self.priority}
+                place = {"parent": PARENTS[self.direction], "prio": self.priority}
                 tc("del-filter", "bpf", self.index, self.handle, **place)
         except KernelError as error:
             # Gone before us: the filter, the qdisc with its filters (EINVAL: no such parent), or the interface.
@@ -134,7 +134,7 @@ def attach_traffic(program: Program, interface: int | str, direction: Direction)
 
 
 def _bpf(program: Program, direction: Direction, priority: int) -> dict[str, Any]:
-    place = {"parent": _PARENTS[direction], "prio": priority}
+    place = {"parent": PARENTS[direction], "prio": priority}
     return {**place, "fd": program.fd, "name": program.spec.name, "direct_action": True}
 
 

@@ -1,0 +1,155 @@
+"""Programs at network devices, each by a link that is pinned, so that they outlive the agent.
+
+Before Linux 6.6 there are no links for devices: there a program is a tc filter, which stays as long as its device.
+"""
+
+import errno
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from merbridge.datapath.datapath import Datapath
+from merbridge.datapath.pins import Pins
+from merbridge.watchers.devices import netlink
+from merbridge.watchers.netns import Netns, in_netns_of
+from pybpfasm.errors import KernelError
+from pybpfasm.kernel import Link, Program, features
+from pybpfasm.kernel.links import Direction, TcFilter, attach_tc, attach_tcx
+from pybpfasm.kernel.links.tc import PARENTS
+
+# Which packets of its device a program sees.
+DIRECTIONS = {
+    "to_pod": Direction.EGRESS,
+    "from_pod": Direction.INGRESS,
+    "to_ztunnel": Direction.EGRESS,
+    "from_ztunnel": Direction.INGRESS,
+    "at_ztunnel": Direction.INGRESS,
+}
+
+# Our filters' place among others' of the same device.
+_PRIORITY, _HANDLE = 1, 0x6D62
+
+
+@attrs.frozen
+class Spot:
+    """A program's place: a device by its index in a network namespace.
+
+    `owner` is the cookie of the pod's namespace whose device it is, whichever end of it.
+    """
+
+    program: str
+    owner: int
+    index: int
+    netns: Netns
+
+    @property
+    def name(self) -> str:
+        """The pin's."""
+        return f"{self.program}-{self.owner:x}"
+
+
+class DeviceLinks:
+    """What is attached to devices, as far as this agent knows; owns the links' descriptors."""
+
+    def __init__(self, pins: Pins, datapath: Datapath, proc: Path) -> None:
+        self._pins = pins
+        self._datapath = datapath
+        self._proc = proc
+        self._links: dict[str, Link] = {}
+        self._filters: set[Spot] = set()
+
+    def close(self) -> None:
+        """Give up the descriptors; what is pinned stays attached."""
+        while self._links:
+            self._links.popitem()[1].close()
+
+    def ensure(self, spot: Spot) -> None:
+        """Attach a program, if it is not attached there already.
+
+        Raises `KernelError`: ENODEV when the device is gone; `NetnsGoneError`, `MerbridgeError` as `in_netns_of` does.
+        """
+        if features.TCX_LINK.supported():
+            self._ensure_link(spot)
+        elif spot not in self._filters:
+            in_netns_of(spot.netns, self._proc, lambda: _attach_filter(self._datapath.program(spot.program), spot))
+            self._filters.add(spot)
+
+    def drop_all_but(self, kept: Collection[str]) -> None:
+        """Detach whatever is attached under other names."""
+        for path in list(self._pins.devices.iterdir()):
+            if path.name not in kept:
+                link = self._links.pop(path.name, None)
+                path.unlink(missing_ok=True)
+                if link is not None:
+                    link.close()
+        self._filters = {spot for spot in self._filters if spot.name in kept}
+
+    def count(self) -> int:
+        """How many programs are attached."""
+        return len(self._links) + len(self._filters)
+
+    def _ensure_link(self, spot: Spot) -> None:
+        path = self._pins.devices / spot.name
+        held = self._links.get(spot.name)
+        if held is not None and held.info().target == spot.index and path.exists():
+            return
+        if held is not None:
+            self._links.pop(spot.name).close()
+        elif path.exists() and (adopted := self._adopted(path, spot)) is not None:
+            self._links[spot.name] = adopted
+            return
+        path.unlink(missing_ok=True)
+        program = self._datapath.program(spot.program)
+        direction = DIRECTIONS[spot.program]
+        link = in_netns_of(spot.netns, self._proc, lambda: attach_tcx(program, spot.index, direction))
+        self._links[spot.name] = link
+        self._datapath.pin(path, link.pin)
+
+    def _adopted(self, path: Path, spot: Spot) -> Link | None:
+        """The link that an earlier agent has pinned, with this one's program; None where it is of another device."""
+        link = Link.open(path)
+        if link.info().target != spot.index:
+            link.close()
+            return None
+        link.update(self._datapath.program(spot.program))
+        return link
+
+
+def remove_filters() -> int:
+    """Take our tc filters away from the devices of the calling thread's network namespace; how many there were."""
+    if features.TCX_LINK.supported():
+        return 0
+    removed = 0
+    with netlink("remove the tc filters of merbridge") as requests:
+        for link in requests.get_links():
+            for direction in Direction:
+                removed += _remove_filter(requests, link["index"], direction)
+    return removed
+
+
+def _attach_filter(program: Program, spot: Spot) -> None:
+    direction = DIRECTIONS[spot.program]
+    try:
+        added = attach_tc(program, spot.index, direction, priority=_PRIORITY, handle=_HANDLE)
+    except KernelError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        added = TcFilter(program, spot.index, direction, _PRIORITY, _HANDLE)
+        added.update(program)
+    added.keep()
+
+
+def _remove_filter(requests: Any, index: int, direction: Direction) -> int:
+    """Remove ours of one direction, known by the program's name."""
+    ours = [name for name, its in DIRECTIONS.items() if its is direction]
+    parent = PARENTS[direction]
+    removed = 0
+    for each in requests.get_filters(index=index, parent=parent):
+        options = each.get_attr("TCA_OPTIONS")
+        if each["handle"] != _HANDLE or options is None or options.get_attr("TCA_BPF_NAME") not in ours:
+            continue
+        requests.tc("del-filter", "bpf", index, _HANDLE, parent=parent, prio=_PRIORITY)
+        removed += 1
+    return removed

@@ -1,0 +1,190 @@
+"""What arrives for enrolled pods: whose device is where, and programs at the devices, made so again and again."""
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from merbridge.datapath.addresses import as_address
+from merbridge.datapath.datapath import Datapath
+from merbridge.datapath.device_links import DeviceLinks, Spot
+from merbridge.datapath.routes import route_to_self
+from merbridge.errors import MerbridgeError
+from merbridge.model import IpAddress
+from merbridge.reconcile.apply import Changes, make_equal
+from merbridge.reconcile.desired import Desired, Interior
+from merbridge.watchers import Netns
+from merbridge.watchers.devices import Device, find_device
+from merbridge.watchers.netns import NetnsGoneError, in_netns_of
+from programs.maps import BEFORE, IN_MESH, IS_HOST, IS_ZTUNNEL, KEEP_GATEWAY, SERVING, Address, Place, places, ztunnels
+from pybpfasm.errors import BpfError
+
+# A device that was not found is looked for again after the first time, twice as long each time up to the second.
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 60.0
+
+_Places = dict[Address, Place]
+
+_HOST = Place(netns_cookie=0, flags=IS_HOST, ifindex=0, netns_id=0, mac=bytes(6), gateway=bytes(6))
+
+
+@attrs.define
+class _Sought:
+    """A pod's device, as far as it is known; `next_look` is by the monotonic clock."""
+
+    device: Device | None = None
+    wait: float = _FIRST_WAIT
+    next_look: float = 0.0
+
+
+@attrs.define
+class _Look:
+    """What one reconciliation gathers: `kept` are the names of what is to stay attached."""
+
+    host: Netns
+    kept: set[str] = attrs.field(factory=set)
+    problems: list[str] = attrs.field(factory=list)
+    changes: Changes = attrs.field(factory=Changes)
+
+
+class Inbound:
+    """Captures what arrives for enrolled pods. It knows the devices from one look to the next."""
+
+    def __init__(self, datapath: Datapath, links: DeviceLinks, proc: Path) -> None:
+        self._datapath = datapath
+        self._links = links
+        self._proc = proc
+        self._sought: dict[int, _Sought] = {}
+        self._routed: set[int] = set()
+
+    def reconcile(self, wanted: Desired, host: Netns) -> list[str]:
+        """Make it so; lines on what could not be done.
+
+        Ztunnel's side comes first, so that whoever is sent there is expected.
+        """
+        look = _Look(host)
+        known = self._datapath.map(places).read_all()
+        # A pod that was captured and is not any more keeps its program: it may have connections by way of ztunnel.
+        pods = [
+            each for each in wanted.interiors if each.captured or not known.keys().isdisjoint(_keys(each.addresses))
+        ]
+        for ztunnel in wanted.ztunnels:
+            self._prepare(ztunnel, look)
+        ready = [each for each in wanted.ztunnels if self._device(each, host) is not None]
+        make_equal(self._datapath.map(ztunnels), self._ranks(ready, wanted), look.changes, "")
+        # Whoever has an entry is captured: `status` goes by that.
+        pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
+        make_equal(self._datapath.map(places), self._places(pods, ready, known, look), look.changes, "--max-pods")
+        self._links.drop_all_but(look.kept)
+        self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
+        return [*dict.fromkeys(look.problems), *look.changes.problems]
+
+    def _device(self, pod: Interior, host: Netns) -> Device | None:
+        """The pod's device, if it can be found now or was before."""
+        sought = self._sought.setdefault(pod.cookie, _Sought())
+        now = time.monotonic()
+        if sought.device is not None or pod.netns is None or now < sought.next_look:
+            return sought.device
+        sought.next_look, sought.wait = now + sought.wait, min(sought.wait * 2, _LONGEST_WAIT)
+        try:
+            sought.device = find_device(pod.netns, host, self._proc)
+        except NetnsGoneError:
+            return None
+        return sought.device
+
+    def _prepare(self, ztunnel: Interior, look: _Look) -> None:
+        """Have a ztunnel take what is sent to it."""
+        netns = ztunnel.netns
+        if netns is None or self._device(ztunnel, look.host) is None:
+            look.problems.append(f"what arrives for enrolled pods is not captured: {_no_device(ztunnel)}")
+            return
+        try:
+            if ztunnel.cookie not in self._routed:
+                versions = {address.version for address in ztunnel.addresses}
+                in_netns_of(netns, self._proc, lambda: route_to_self(versions))
+                self._routed.add(ztunnel.cookie)
+        except NetnsGoneError:
+            return
+        except MerbridgeError as error:
+            look.problems.append(f"{ztunnel.name}: {error}")
+        self._attach(ztunnel, ("at_ztunnel", "from_ztunnel", "to_ztunnel"), look)
+
+    def _attach(self, pod: Interior, programs: Collection[str], look: _Look) -> bool:
+        """Attach programs at a pod's device; whether all of them are."""
+        device = self._device(pod, look.host)
+        if pod.netns is None:
+            # Nothing of it can be looked at, but it may live on: what is attached stays.
+            look.kept |= {f"{program}-{pod.cookie:x}" for program in programs}
+            return True
+        if device is None:
+            look.problems.append(f"what arrives for {pod.name} is not captured: {_no_device(pod)}")
+            return False
+        for program in programs:
+            inside = program == "at_ztunnel"
+            index, netns = (device.inside, pod.netns) if inside else (device.index, look.host)
+            spot = Spot(program, pod.cookie, index, netns)
+            try:
+                self._links.ensure(spot)
+            except NetnsGoneError:
+                return False
+            except (BpfError, MerbridgeError) as error:
+                self._sought.pop(pod.cookie, None)  # it may be another device by now
+                look.problems.append(f"what arrives for {pod.name} is not captured: {error}")
+                return False
+            look.kept.add(spot.name)
+        return True
+
+    def _places(
+        self, pods: list[Interior], ztunnels: list[Interior], known: Mapping[Address, Place], look: _Look
+    ) -> _Places:
+        """Whose the addresses are. What the API says of an address counts more than what is found in a namespace."""
+        found: _Places = {}
+        given: _Places = {}
+        for pod in pods:
+            flags = IN_MESH if pod.captured else 0
+            device = self._device(pod, look.host)
+            if device is not None:
+                found |= dict.fromkeys(_keys(pod.others), _place(pod, device, flags))
+                given |= dict.fromkeys(_keys(pod.addresses), _place(pod, device, flags))
+            elif pod.netns is None:
+                given |= {key: known[key] for key in _keys(pod.addresses) if key in known}
+        for ztunnel in ztunnels:
+            device = self._device(ztunnel, look.host)
+            if device is not None:
+                given |= dict.fromkeys(_keys(ztunnel.addresses), _place(ztunnel, device, IS_ZTUNNEL))
+        return found | given | dict.fromkeys(_keys(look.host.addresses), _HOST)
+
+    def _ranks(self, ready: list[Interior], wanted: Desired) -> dict[int, Place]:
+        """The ztunnel that serves, and one of those that may have connections from before."""
+        serving = wanted.ztunnel.netns_cookie if wanted.ztunnel else None
+        ranks: dict[int, Place] = {}
+        for each in ready:
+            device = self._sought[each.cookie].device
+            if device is not None:
+                ranks.setdefault(SERVING if each.cookie == serving else BEFORE, _place(each, device, IS_ZTUNNEL))
+        return ranks
+
+    def _forget_all_but(self, cookies: set[int]) -> None:
+        self._sought = {cookie: sought for cookie, sought in self._sought.items() if cookie in cookies}
+        self._routed &= cookies
+
+
+def _keys(addresses: Iterable[IpAddress]) -> list[Address]:
+    return [as_address(address) for address in addresses]
+
+
+def _place(pod: Interior, device: Device, flags: int) -> Place:
+    if device.gateway is None:
+        flags |= KEEP_GATEWAY
+    return Place(
+        netns_cookie=pod.cookie,
+        flags=flags,
+        ifindex=device.index,
+        netns_id=device.netns_id,
+        mac=device.mac,
+        gateway=device.gateway or bytes(6),
+    )
+
+
+def _no_device(pod: Interior) -> str:
+    return f"{pod.name} has its addresses by no veth device of the host"
