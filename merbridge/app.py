@@ -49,6 +49,8 @@ def run(config: Config) -> None:
         out_port=config.out_port,
         in_port=config.in_port,
         hbone_port=config.hbone_port,
+        dns_port=config.dns_port,
+        capture_dns=config.dns_capture == "on",
         max_pods=config.max_pods,
         max_connections=config.max_connections,
         splice=config.splice,
@@ -82,7 +84,7 @@ def run(config: Config) -> None:
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
-        agent.inbound = _inbound(config, pins, datapath, stack)
+        agent.inbound = _inbound(config, pins, datapath, stack, agent.host)
         agent.capture()
         agent.annotate()
         agent.record(datapath)
@@ -105,12 +107,12 @@ def _serve(agent: "Agent", pins: Pins, stack: ExitStack) -> None:
     logger().info("listening", port=server.port)
 
 
-def _inbound(config: Config, pins: Pins, datapath: Datapath, stack: ExitStack) -> Inbound | None:
+def _inbound(config: Config, pins: Pins, datapath: Datapath, stack: ExitStack, host: Netns) -> Inbound | None:
     """What captures connections from elsewhere, if that is asked for."""
     links = DeviceLinks(pins, datapath, config.proc)
     stack.callback(links.close)
     if config.inbound == "off":
-        links.drop_all_but(())
+        links.drop_all(host)
         return None
     return Inbound(datapath, links, config.proc)
 
@@ -164,14 +166,14 @@ class Agent:
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
     _in_map: frozenset[int] = frozenset()
-    _host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
+    host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""
         config = self.config
         observation = NodeObserver(config.proc, self.cgroup_root, config.exempt_cgroup, config.host_pid).observe()
-        self._host = observation.host
-        policy = EnrolmentPolicy(ztunnel_namespace=self.config.ztunnel_namespace)
+        self.host = observation.host
+        policy = EnrolmentPolicy(ztunnel_namespace=config.ztunnel_namespace, capture_dns=config.dns_capture == "on")
         return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
 
     def look(self, datapath: Datapath) -> None:
@@ -204,7 +206,7 @@ class Agent:
         if self.inbound is None or self._last is None:
             return
         try:
-            problems = self.inbound.reconcile(self._last, self._host)
+            problems = self.inbound.reconcile(self._last, self.host)
         except (MerbridgeError, BpfError) as error:
             problems = [f"what arrives for enrolled pods may not be captured: {error}"]
         self._say("inbound", "; ".join(problems))
@@ -266,6 +268,8 @@ class Agent:
         return AgentRecord(
             out_port=self.config.out_port,
             pid=os.getpid(),
+            capture_dns=self.config.dns_capture == "on",
+            reserved=0,
             node_name=to_text(self.config.node_name),
             cgroup_root=to_text(str(self.cgroup_root)),
             ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),

@@ -8,6 +8,7 @@ import attrs
 DATAPLANE_MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
 BYPASS_INBOUND = "ambient.istio.io/bypass-inbound-capture"
+DNS_CAPTURE = "ambient.istio.io/dns-capture"
 SIDECAR_STATUS = "sidecar.istio.io/status"
 
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -69,6 +70,11 @@ class Pod:
         """Whether connections to the pod are to be left alone."""
         return self.annotations.get(BYPASS_INBOUND) == "true"
 
+    @property
+    def captures_dns(self) -> bool:
+        """Whether the pod's questions to DNS servers are to go to ztunnel, if it is enrolled."""
+        return self.annotations.get(DNS_CAPTURE) == "true"
+
 
 @attrs.frozen
 class Snapshot:
@@ -80,10 +86,11 @@ class Snapshot:
 
 @attrs.frozen
 class EnrolmentPolicy:
-    """The settings that decide who can be in the mesh."""
+    """The settings that decide who can be in the mesh, and whether DNS can be captured."""
 
     excluded_namespaces: frozenset[str] = frozenset({"kube-system"})
     ztunnel_namespace: str = "istio-system"
+    capture_dns: bool = True
 
 
 @attrs.frozen

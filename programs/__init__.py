@@ -5,6 +5,7 @@ app: connect(service)                                     ztunnel: accept(), get
   getpeername.py  shows the app what it dialled
   sockops.py    passes the original on, pairs the two sockets
   redirect.py   carries the bytes between the two without the TCP stack
+  dns.py        the same for DNS by UDP, for pods that ask for it
   inbound.py    at network devices: what arrives for enrolled pods goes to ztunnel, too
 """
 
@@ -12,6 +13,10 @@ from typing import Any
 
 from programs.connect import connect4 as _connect4
 from programs.connect import connect6 as _connect6
+from programs.dns import recvmsg4 as _recvmsg4
+from programs.dns import recvmsg6 as _recvmsg6
+from programs.dns import sendmsg4 as _sendmsg4
+from programs.dns import sendmsg6 as _sendmsg6
 from programs.getpeername import getpeername4 as _getpeername4
 from programs.getpeername import getpeername6 as _getpeername6
 from programs.getsockopt import getsockopt as _getsockopt
@@ -30,6 +35,10 @@ PROGRAMS: tuple[Program[Any], ...] = (
     _getpeername6,
     _getpeername4,
     _sockops,
+    _recvmsg6,
+    _recvmsg4,
+    _sendmsg6,
+    _sendmsg4,
     _connect6,
     _connect4,
     _at_ztunnel,

@@ -1,5 +1,7 @@
 """cgroup/connect4 and connect6: TCP connections go to ztunnel instead, their original destination is kept.
 
+Sockets of UDP that are connected to a DNS server are `dns`'s.
+
 An enrolled pod's go to ztunnel's port for outbound connections, wherever they were meant to go; those of the host to an
 enrolled pod of this node go to its port for inbound ones. To let bytes out in the clear is the worst failure: what
 cannot be redirected is refused, unless FAIL_OPEN says otherwise.
@@ -9,11 +11,27 @@ that dials ::ffff:a.b.c.d has as well. All that is kept of a connection has addr
 """
 
 import pybpfasm as bpf
+from programs.callers import (
+    AF_INET,
+    AF_INET6,
+    ANY,
+    PASS,
+    REFUSE,
+    V4_MAPPED,
+    caller_of,
+    is_same,
+    is_v4_mapped,
+    set_ip4,
+    stays_in_pod,
+    stays_in_pod6,
+    without_ztunnel,
+)
 from programs.count import count
+from programs.dns import NAMES_PORT, asks4, asks6
 from programs.maps import (
+    DNS,
     EXEMPT,
     IN_MESH,
-    IS_HOST,
     ZTUNNEL,
     Address,
     Count,
@@ -22,73 +40,22 @@ from programs.maps import (
     Ztunnel,
     cgroup_info_map,
     mesh_pods,
-    netns_info_map,
     settings,
     socket_state,
 )
-from pybpfasm import SockAddr, be16, be32, htonl, htons, ntohl
+from pybpfasm import SockAddr, be16, htons
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
 IN_PORT = 15006
 HBONE_PORT = 15008
+DNS_PORT = 15053
 
-# Whether connections go where they were meant to go while no ztunnel is known.
-FAIL_OPEN = False
+# Whether there are pods whose DNS is captured.
+CAPTURE_DNS = True
 
-PASS = 1
-REFUSE = 0
-
-AF_INET = 2
-AF_INET6 = 10
 IPPROTO_TCP = 6
-LOOPBACK_NET = 127
-ANY = htonl(0)
-V4_MAPPED = htonl(0xFFFF)  # the third word of ::ffff:a.b.c.d, behind two of zero
-
-
-@bpf.inline
-def caller_by_tcp(ctx: SockAddr) -> PodInfo | None:
-    """Who is connecting by TCP: an enrolled pod, or the host; None if it is somebody else.
-
-    By network namespace, which is known as soon as a pod's sandbox is, else by cgroup.
-    """
-    if ctx.protocol != IPPROTO_TCP:
-        return None
-    caller = netns_info_map.lookup(h.get_netns_cookie(ctx))
-    if caller is None:
-        caller = cgroup_info_map.lookup(h.get_current_cgroup_id())
-        if caller is None:
-            return None
-    if caller.flags & (IN_MESH | IS_HOST) == 0:
-        return None
-    return caller
-
-
-@bpf.inline
-def stays_in_pod(to: be32, pod: PodInfo) -> bool:
-    """Whether an IPv4 destination is the pod itself; to connect to 0.0.0.0 is to connect to 127.0.0.1."""
-    return ntohl(to) >> 24 == LOOPBACK_NET or to == pod.ip4 or to == ANY
-
-
-@bpf.inline
-def is_same(one: Address, other: Address) -> bool:
-    """Whether two addresses are equal; they differ in their last words mostly."""
-    return one.w3 == other.w3 and one.w2 == other.w2 and one.w1 == other.w1 and one.w0 == other.w0
-
-
-@bpf.inline
-def is_v4_mapped(address: Address) -> bool:
-    """Whether it is ::ffff:a.b.c.d."""
-    return address.w0 == ANY and address.w1 == ANY and address.w2 == V4_MAPPED
-
-
-@bpf.inline
-def stays_in_pod6(to: Address, pod: PodInfo) -> bool:
-    """Whether an IPv6 destination is the pod itself; to connect to :: is to connect to ::1."""
-    if to.w0 == ANY and to.w1 == ANY:
-        return to.w2 == ANY and ntohl(to.w3) <= 1
-    return is_same(to, pod.ip6)
+IPPROTO_UDP = 17
 
 
 @bpf.inline
@@ -111,21 +78,13 @@ def is_for_pod(to: Address) -> bool:
 @bpf.inline
 def port_instead(ctx: SockAddr, enrolled: int) -> be16:
     """ztunnel's port that the connection goes to."""
+    if enrolled & DNS != 0 and ctx.user_port == htons(NAMES_PORT):
+        return htons(DNS_PORT)
     if enrolled:
         return htons(OUT_PORT)
     if ctx.user_port == htons(HBONE_PORT):
         return htons(HBONE_PORT)
     return htons(IN_PORT)
-
-
-@bpf.inline
-def without_ztunnel() -> int:
-    """What becomes of a connection while no ztunnel is known."""
-    if FAIL_OPEN:
-        count(Count.PASSED_NO_ZTUNNEL)
-        return PASS
-    count(Count.REFUSED_NO_ZTUNNEL)
-    return REFUSE
 
 
 @bpf.inline
@@ -143,15 +102,6 @@ def keep(ctx: SockAddr, state: SocketState, to: Address, enrolled: int, ztunnel:
 
 
 @bpf.inline
-def set_ip4(address: Address, ip4: be32) -> None:
-    """Make it ::ffff:a.b.c.d."""
-    address.w0 = ANY
-    address.w1 = ANY
-    address.w2 = V4_MAPPED
-    address.w3 = ip4
-
-
-@bpf.inline
 def redirected4(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo, *, v4_mapped: bool) -> int:
     """Send an IPv4 connection to ztunnel's address, or say what becomes of it; `v4_mapped` is the socket's form."""
     ztunnel = settings.lookup(ZTUNNEL)
@@ -160,7 +110,7 @@ def redirected4(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo, *, v
     if ztunnel.ip4 == ANY:
         count(Count.REFUSED_NO_ADDRESS)
         return REFUSE
-    if to.w3 == ztunnel.ip4 and ctx.user_port == htons(OUT_PORT):
+    if to.w3 == ztunnel.ip4 and ctx.user_port in (htons(OUT_PORT), htons(DNS_PORT)):
         return PASS  # redirected already, by a datapath whose program runs before this one
     state = socket_state.get_or_create(ctx.sk)
     if state is None:
@@ -186,7 +136,7 @@ def redirected6(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo) -> i
     if ztunnel.ip6.w0 == ANY:  # no host has an address that begins with four zeros
         count(Count.REFUSED_NO_ADDRESS)
         return REFUSE
-    if ctx.user_port == htons(OUT_PORT) and is_same(to, ztunnel.ip6):
+    if ctx.user_port in (htons(OUT_PORT), htons(DNS_PORT)) and is_same(to, ztunnel.ip6):
         return PASS  # as in IPv4
     state = socket_state.get_or_create(ctx.sk)
     if state is None:
@@ -206,10 +156,14 @@ def redirected6(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo) -> i
 @bpf.connect4
 def connect4(ctx: SockAddr) -> int:
     """A connection of an AF_INET socket."""
-    caller = caller_by_tcp(ctx)
+    if ctx.protocol != IPPROTO_TCP:
+        if CAPTURE_DNS and ctx.protocol == IPPROTO_UDP:
+            return asks4(ctx, connected=True)
+        return PASS
+    caller = caller_of(ctx)
     if caller is None:
         return PASS
-    enrolled = caller.flags & IN_MESH
+    enrolled = caller.flags & (IN_MESH | DNS)
     to = Address(w0=ANY, w1=ANY, w2=V4_MAPPED, w3=ctx.user_ip4)
     if enrolled:
         if stays_in_pod(to.w3, caller):
@@ -222,10 +176,14 @@ def connect4(ctx: SockAddr) -> int:
 @bpf.connect6
 def connect6(ctx: SockAddr) -> int:
     """A connection of an AF_INET6 socket."""
-    caller = caller_by_tcp(ctx)
+    if ctx.protocol != IPPROTO_TCP:
+        if CAPTURE_DNS and ctx.protocol == IPPROTO_UDP:
+            return asks6(ctx, connected=True)
+        return PASS
+    caller = caller_of(ctx)
     if caller is None:
         return PASS
-    enrolled = caller.flags & IN_MESH
+    enrolled = caller.flags & (IN_MESH | DNS)
     to = Address(w0=ctx.user_ip6[0], w1=ctx.user_ip6[1], w2=ctx.user_ip6[2], w3=ctx.user_ip6[3])
     mapped = is_v4_mapped(to)
     if enrolled:

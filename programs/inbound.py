@@ -20,7 +20,7 @@ Ztunnel's listener has to be transparent (IP_TRANSPARENT), as ztunnel makes it: 
 from typing import Annotated
 
 import pybpfasm as bpf
-from programs.connect import ANY, V4_MAPPED
+from programs.callers import ANY, set_ip4
 from programs.count import count
 from programs.maps import (
     BEFORE,
@@ -182,15 +182,6 @@ class Segment(Struct):
     source_port: be16 = NO_PORT
     destination_port: be16 = NO_PORT
     flags: u32 = 0
-
-
-@bpf.inline
-def set_ip4(address: Address, ip4: be32) -> None:
-    """Make it ::ffff:a.b.c.d."""
-    address.w0 = ANY
-    address.w1 = ANY
-    address.w2 = V4_MAPPED
-    address.w3 = ip4
 
 
 @bpf.inline

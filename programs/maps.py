@@ -19,9 +19,10 @@ from pybpfasm import (
     u64,
 )
 
-# Flags of a pod; the first two have upstream merbridge's values. The others are for the host's own namespace, and for
-# cgroups whose connections are left alone, though they come from there.
+# Flags of a pod; the first three have upstream merbridge's values: DNS is for an enrolled pod whose DNS is captured.
+# The others are for the host's own namespace, and for cgroups whose connections are left alone though they are of it.
 IN_MESH = 1
+DNS = 2
 IS_ZTUNNEL = 4
 IS_HOST = 8
 EXEMPT = 16
@@ -140,6 +141,31 @@ class SocketState(Struct):
     enrolled: u32
 
 
+class Asked(Struct):
+    """A DNS server that was asked, and when (ktime, nanoseconds)."""
+
+    server: Endpoint
+    at: u64
+
+
+# How many questions of a socket may wait for their answers; a power of two.
+QUESTIONS = 8
+
+
+class DnsState(Struct):
+    """What is known of a UDP socket whose DNS is captured; it lives and ends with the socket.
+
+    `asked` is a ring, in which the questions from `first` to `next` wait for answers. `connected` is the server that
+    the socket is connected to, with port 0 for none; `ztunnel` is the address that the questions went to.
+    """
+
+    asked: Annotated[list[Asked], Length(QUESTIONS)]
+    first: u32
+    next: u32
+    connected: Endpoint
+    ztunnel: Address
+
+
 class SocketKey(Struct):
     """One socket of a connection: namespaces cannot be confused, whatever their addresses."""
 
@@ -174,6 +200,7 @@ class Count(IntEnum):
     STEERED = 9
     DROPPED_NO_ZTUNNEL = 10
     DROPPED_DIRECT = 11
+    DNS_REDIRECTED = 12
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.
@@ -197,5 +224,6 @@ BEFORE = 1
 original_dst = HashMap[Connection, Origin](max_entries=65536)
 
 socket_state = SkStorage[i32, SocketState]()
+dns_state = SkStorage[i32, DnsState]()
 sockets = SockHash[SocketKey, SocketCookie](max_entries=65536)
 counters = PerCpuArray[u32, Counter](max_entries=len(Count))

@@ -27,6 +27,7 @@ from pybpfasm import helpers as h
 OUT_PORT = 15001
 IN_PORT = 15006
 HBONE_PORT = 15008
+DNS_PORT = 15053
 
 # Which directions skip TCP; see `redirect`.
 REDIRECT_TO_ZTUNNEL = True
@@ -202,7 +203,7 @@ def sockops(ctx: SockOps) -> int:
         if REDIRECT_TO_ZTUNNEL:
             client_established(ctx)
     elif op == PASSIVE_ESTABLISHED_CB:
-        if ctx.local_port in (OUT_PORT, IN_PORT, HBONE_PORT):
+        if ctx.local_port in (OUT_PORT, IN_PORT, HBONE_PORT, DNS_PORT):
             accepting_established(ctx)
     elif op == STATE_CB:
         if ctx.args[1] == TCP_CLOSE:

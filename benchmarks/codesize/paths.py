@@ -21,6 +21,7 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "outside the mesh": {"netns": "outside"},
         "nobody's namespace": {"netns": "unknown"},
         "UDP": {"protocol": 17},
+        "DNS": {"protocol": 17, "netns": "dns", "port": 53},
     },
     "connect6": {
         "redirected": {},
@@ -34,6 +35,8 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "outside the mesh": {"netns": "outside"},
         "nobody's namespace": {"netns": "unknown"},
         "UDP": {"protocol": 17},
+        "DNS": {"protocol": 17, "netns": "dns", "port": 53},
+        "IPv6 DNS": {"protocol": 17, "netns": "dns", "port": 53, "to": SERVICE6},
     },
     "getpeername4": {"answered": {}, "another socket": {"side": None}},
     "getpeername6": {"answered": {}, "another socket": {"side": None}},

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, ZTUNNEL
+from programs.maps import DNS, EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, ZTUNNEL
 from pybpfasm import sim
 from pybpfasm.sim.helpers.registry import HELPERS
 from pybpfasm.spec import CollectionSpec
@@ -25,7 +25,7 @@ Choices = Mapping[str, tuple[Any, ...]]
 APP, ZTUNNEL_IP, SERVICE, OTHER_POD = "10.0.0.5", "10.0.0.9", "10.96.0.10", "10.0.0.6"
 APP6, ZTUNNEL_IP6, SERVICE6, OTHER_POD6 = "fd00::5", "fd00::9", "fd00:96::10", "fd00::6"
 APP_NETNS, ZTUNNEL_NETNS, CGROUP = 77, 99, 4711
-OUT_PORT, IN_PORT, HBONE_PORT, CLIENT_PORT = 15001, 15006, 15008, 40000
+OUT_PORT, IN_PORT, HBONE_PORT, DNS_PORT, CLIENT_PORT = 15001, 15006, 15008, 15053, 40000
 COOKIE = 1001
 MEMORY_LIMIT, MESSAGE_OVERHEAD = 4 << 20, 1024
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
@@ -111,6 +111,12 @@ def state_bytes(
     )
 
 
+def dns_bytes(*, connected: tuple[str, int] = (SERVICE, 53)) -> bytes:
+    """A `DnsState` of a socket that is connected to a server."""
+    server = address6(connected[0]) + struct.pack(">H", connected[1]) + struct.pack("<H", 2)
+    return bytes(8 * 32) + struct.pack("<II", 0, 0) + server + address6(ZTUNNEL_IP) + bytes(4)
+
+
 def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
     """Empty maps; those that are to be full have room for one entry."""
     full = {"original_dst": scene.get("original_dst") == "full", "sockets": scene.get("sockets") == "full"}
@@ -141,6 +147,7 @@ _FLAGS = {
     "outside": 0,
     "ztunnel": IS_ZTUNNEL,
     "both": IN_MESH | IS_ZTUNNEL,
+    "dns": IN_MESH | DNS,
     "host": IS_HOST,
     "exempt": EXEMPT,
     "others": U32 - 1 - IS_HOST,
@@ -148,9 +155,9 @@ _FLAGS = {
 
 _CONNECTING: dict[str, tuple[Any, ...]] = {
     "protocol": (6, 17, 0, 132),
-    "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others", "host"),
+    "netns": ("in mesh", "unknown", "outside", "ztunnel", "both", "others", "host", "dns"),
     "cgroup": ("unknown", "in mesh", "outside", "both", "exempt", "host"),
-    "port": (80, OUT_PORT, 0, 65535, HBONE_PORT),
+    "port": (80, OUT_PORT, 0, 65535, HBONE_PORT, 53, DNS_PORT),
     "ztunnel": ((ZTUNNEL_IP, ZTUNNEL_IP6), None, ("0.0.0.0", ZTUNNEL_IP6), (ZTUNNEL_IP, "::"), (APP, APP6)),  # noqa: S104 - an address that is not set
     "storage": ("new", "there", "fails"),
     "counters": ("there", "missing"),
@@ -197,6 +204,7 @@ def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) ->
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["storage"] == "there":
         _storage(maps).set_value(app, state_bytes(generation=7, by_tcp=1))
+        _dns(maps).set_value(app, dns_bytes())
     context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=scene["protocol"], sk=app)
     return Setting(context, maps, sim.World(cgroup_id=CGROUP), _failing(scene), {"app": app})
 
@@ -215,12 +223,19 @@ def _storage(maps: dict[str, sim.Map]) -> Any:
     return maps["socket_state"]
 
 
+def _dns(maps: dict[str, sim.Map]) -> Any:
+    return maps["dns_state"]
+
+
 # --- getpeername4, getpeername6 ---------------------------------------------------------------------------------------
 
 GETPEERNAME: Choices = {
     "side": (0, None, 1, 2),
     "client": (COOKIE, 0, 1 << 63),
     "original": (SERVICE, SERVICE6),
+    "protocol": (6, 17, 132),
+    "port": (OUT_PORT, DNS_PORT),
+    "question": ((SERVICE, 53), None, (SERVICE6, 53), (SERVICE, 0)),
 }
 
 
@@ -234,7 +249,15 @@ def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["side"] is not None:
         _storage(maps).set_value(app, _peer_state(scene))
-    context = sim.SockAddr(user_ip4=ZTUNNEL_IP, user_ip6=f"::ffff:{ZTUNNEL_IP}", user_port=OUT_PORT, protocol=6, sk=app)
+    if scene["question"] is not None:
+        _dns(maps).set_value(app, dns_bytes(connected=scene["question"]))
+    context = sim.SockAddr(
+        user_ip4=ZTUNNEL_IP,
+        user_ip6=f"::ffff:{ZTUNNEL_IP}",
+        user_port=scene["port"],
+        protocol=scene["protocol"],
+        sk=app,
+    )
     return Setting(context, maps, sim.World(), {}, {"app": app})
 
 
@@ -314,7 +337,7 @@ SOCKOPS: Choices = {
     "to_ztunnel": (True, False),
     "port": (OUT_PORT, 443),
     "went_to": (OUT_PORT, IN_PORT),
-    "local_port": (OUT_PORT, CLIENT_PORT, IN_PORT, HBONE_PORT, OUT_PORT + 1),
+    "local_port": (OUT_PORT, CLIENT_PORT, IN_PORT, HBONE_PORT, DNS_PORT, OUT_PORT + 1),
     "family": (4, 6),
     "differs": ("", *(f"{side}{word}" for side in ("local", "remote") for word in range(4))),
     "pod": ("its own", "unknown"),
@@ -402,12 +425,16 @@ def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
 
 # A connection of the host to an enrolled pod.
 ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
-    "connect4": ({"netns": "host", "to": OTHER_POD},),
+    "connect4": ({"netns": "host", "to": OTHER_POD}, {"protocol": 17, "netns": "dns", "port": 53}),
     "connect6": (
         {"netns": "host", "to": f"::ffff:{OTHER_POD}"},
         {"to": SERVICE6},
         {"netns": "host", "to": OTHER_POD6},
+        {"protocol": 17, "netns": "dns", "port": 53},
+        {"protocol": 17, "netns": "dns", "port": 53, "to": SERVICE6},
     ),
+    "getpeername4": ({"protocol": 17, "port": DNS_PORT},),
+    "getpeername6": ({"protocol": 17, "port": DNS_PORT},),
     "getsockopt": ({"level": 41, "family": 10},),
     "sockops": ({"op": 4}, {"op": 5, "to_ztunnel": False}),
 }

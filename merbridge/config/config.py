@@ -25,6 +25,8 @@ class Config:
     out_port: int
     in_port: int
     hbone_port: int
+    dns_port: int
+    dns_capture: str
     exempt_cgroup: str
     inbound: str
     fail_open: str

@@ -163,6 +163,14 @@ SETTINGS: Mapping[str, Setting] = {
             "the port of HBONE, which stays the same on its way to ztunnel",
         ),
         Setting(
+            "dns-port", "PORT", _number(1, 65535), "a TCP and UDP port, 1 to 65535", _always(15053), "15053",
+            "ztunnel's port for DNS",
+        ),
+        Setting(
+            "dns-capture", "WHETHER", _one_of("on", "off"), "on or off", _always("on"), "on",
+            "whether DNS of enrolled pods with the annotation ambient.istio.io/dns-capture=true goes to ztunnel",
+        ),
+        Setting(
             "exempt-cgroup", "NAME", _text, "a cgroup's name, or its path below the cgroup root, or none",
             _always("kubelet.service"), "kubelet.service",
             "cgroup of the host whose connections to enrolled pods are left alone: the kubelet's probes",

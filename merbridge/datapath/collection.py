@@ -10,13 +10,16 @@ from pybpfasm.compiler import compile_collection
 from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec
 
+# Hooks of datagrams, which are there for DNS alone.
+DNS_HOOKS = ("recvmsg6", "recvmsg4", "sendmsg6", "sendmsg4")
+
 # Containers a pod, on average, that membership by cgroup has room for.
 _CGROUPS_PER_POD = 4
 
 
 @attrs.frozen
 class DatapathSettings:
-    """What the datapath is made for: ztunnel's ports, its room, what it splices, what happens without ztunnel.
+    """What the datapath is made for: ztunnel's ports, its room, what it splices, DNS, what happens without ztunnel.
 
     `splice` is "off", "to-ztunnel" or "both".
     """
@@ -24,20 +27,24 @@ class DatapathSettings:
     out_port: int = 15001
     in_port: int = 15006
     hbone_port: int = 15008
+    dns_port: int = 15053
     max_pods: int = 4096
     max_connections: int = 65536
     splice: str = "to-ztunnel"
     fail_open: bool = False
+    capture_dns: bool = True
 
 
 def collection(settings: DatapathSettings) -> CollectionSpec:
     """The programs, compiled for these settings, and all maps, the agent's own ones too."""
     compiled = compile_collection(
-        PROGRAMS,
+        [each for each in PROGRAMS if settings.capture_dns or each.name not in DNS_HOOKS],
         constants={
             "OUT_PORT": settings.out_port,
             "IN_PORT": settings.in_port,
             "HBONE_PORT": settings.hbone_port,
+            "DNS_PORT": settings.dns_port,
+            "CAPTURE_DNS": settings.capture_dns,
             "FAIL_OPEN": settings.fail_open,
             "PAGE_SIZE": resource.getpagesize(),
             "REDIRECT_TO_ZTUNNEL": settings.splice != "off",

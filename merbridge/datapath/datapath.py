@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import programs.maps as layouts
 from merbridge.datapath import state
-from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.collection import DNS_HOOKS, DatapathSettings, collection
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError, KernelError
@@ -48,7 +48,16 @@ NEEDED = (
 )
 
 # The order in which hooks are attached: what redirects comes last.
-ATTACH_ORDER = ("redirect", "getsockopt", "getpeername6", "getpeername4", "sockops", "connect6", "connect4")
+ATTACH_ORDER = (
+    "redirect",
+    "getsockopt",
+    "getpeername6",
+    "getpeername4",
+    "sockops",
+    *DNS_HOOKS,
+    "connect6",
+    "connect4",
+)
 
 _SOCKMAP_HOOKS = ("redirect",)
 
@@ -102,13 +111,16 @@ class Datapath:
             raise MerbridgeError(f"cannot open the cgroup {cgroup_root} (--cgroup-root): {error.strerror}") from None
         try:
             # Every question is asked before the first hook is touched: what can fail fails here.
-            pinned = {name: self._pinned_link(name, descriptor) for name in ATTACH_ORDER}
+            wanted = [name for name in ATTACH_ORDER if name in self._programs]
+            pinned = {name: self._pinned_link(name, descriptor) for name in wanted}
             for name, link in pinned.items():
                 if link is None:
                     self._attach_hook(name, descriptor)
                 else:
                     link.update(self._programs[name])
                     _aside(self._pins.links / name).unlink(missing_ok=True)
+            for name in set(ATTACH_ORDER) - set(wanted):
+                (self._pins.links / name).unlink(missing_ok=True)
         except BpfError as error:
             raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
         finally:

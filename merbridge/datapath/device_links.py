@@ -86,9 +86,11 @@ class DeviceLinks:
                     link.close()
         self._filters = {spot for spot in self._filters if spot.name in kept}
 
-    def count(self) -> int:
-        """How many programs are attached."""
-        return len(self._links) + len(self._filters)
+    def drop_all(self, host: Netns) -> None:
+        """Detach everything, filters of earlier agents too."""
+        self.drop_all_but(())
+        if not features.TCX_LINK.supported():
+            in_netns_of(host, self._proc, remove_filters)
 
     def _ensure_link(self, spot: Spot) -> None:
         path = self._pins.devices / spot.name

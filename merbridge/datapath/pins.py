@@ -20,7 +20,17 @@ MOUNT_SOURCE = "merbridge"
 
 # Hooks in the order in which they are detached: new connections first, what serves the old ones after. What is at a
 # device bears the program's name and the device's.
-_DETACH_ORDER = ("connect4", "connect6", "to_pod", "to_ztunnel", "getsockopt", "sockops", "redirect")
+_DETACH_ORDER = (
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "to_pod",
+    "to_ztunnel",
+    "getsockopt",
+    "sockops",
+    "redirect",
+)
 
 # What the kernel itself puts into each bpf file system (CONFIG_BPF_PRELOAD).
 _KERNELS_OWN = {"maps.debug", "progs.debug"}

@@ -44,6 +44,8 @@ class AgentRecord(Struct):
 
     out_port: u32
     pid: u32
+    capture_dns: u32
+    reserved: u32
     node_name: LongText
     cgroup_root: LongText
     ztunnel: LongText

@@ -15,6 +15,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
         "from",
         {"pod": "redirected", "host": "redirected_to_pod"},
     ),
+    "merbridge_dns_questions_total": ("Questions by UDP that went to ztunnel.", "", {"": "dns_redirected"}),
     "merbridge_inbound_requests_total": ("Requests (SYN) for enrolled pods that went to ztunnel.", "", {"": "steered"}),
     "merbridge_dropped_total": (
         "Packets that were dropped, by cause.",

@@ -11,6 +11,7 @@ import attrs
 import programs.maps as layouts
 from merbridge.datapath import state
 from merbridge.datapath.addresses import as_address, from_ip4, from_ip6
+from merbridge.datapath.collection import DNS_HOOKS
 from merbridge.datapath.datapath import ATTACH_ORDER
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
@@ -136,7 +137,8 @@ def _fill(name: str, map_: Map) -> MapReport:
 
 def _report(pins: Pins, maps: _PinnedMaps) -> Report:
     agent = _agent(maps)
-    hooks = [_hook(pins, name) for name in ATTACH_ORDER]
+    without_dns = agent is not None and not agent.capture_dns
+    hooks = [_hook(pins, name) for name in ATTACH_ORDER if not (without_dns and name in DNS_HOOKS)]
     settings = maps.entries(layouts.settings, "settings")
     ztunnel = None if settings is None else settings.get(layouts.ZTUNNEL)
     ztunnel_ip, ztunnel_ip6 = (from_ip4(ztunnel.ip4), from_ip6(ztunnel.ip6)) if ztunnel else (None, None)

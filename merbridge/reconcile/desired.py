@@ -19,7 +19,7 @@ from merbridge.model import (
     local_pods,
 )
 from merbridge.watchers import Netns, NodeObservation, PodPresence
-from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL
+from programs.maps import DNS, EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL
 
 _Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
@@ -138,6 +138,7 @@ def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: E
     absent = PodPresence(pod.uid, frozenset(), ())
     presence = observation.pods.get(pod.uid) or observation.pods.get(pod.kubelet_uid, absent)
     flags = (IN_MESH if decision.in_mesh else 0) | (IS_ZTUNNEL if is_ztunnel(pod, policy) else 0)
+    flags |= DNS if decision.in_mesh and pod.captures_dns and policy.capture_dns else 0
     if pod.host_network:
         return KnownPod(pod, decision, presence, Membership(flags))
     seen = {address for netns in presence.netns for address in netns.addresses}

@@ -212,6 +212,8 @@ class Cluster:
     def merbridge(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another of merbridge's commands on this node's pins to its end."""
         line = [*merbridge_command(command), "--bpffs", str(self.bpffs), *arguments]
+        if command == "cleanup":
+            line += ["--host-pid", str(self.node.host().containers["app"].pid)]
         return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
 
     def status(self) -> tuple[int, dict[str, Any]]:

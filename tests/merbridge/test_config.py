@@ -41,6 +41,8 @@ def test_defaults() -> None:
         out_port=15001,
         in_port=15006,
         hbone_port=15008,
+        dns_port=15053,
+        dns_capture="on",
         exempt_cgroup="kubelet.service",
         inbound="on",
         fail_open="no",
@@ -60,7 +62,7 @@ def test_table_and_values_agree() -> None:
     fields = attrs.fields_dict(attrs.resolve_types(Config))
     assert {setting.attribute for setting in SETTINGS.values()} == set(fields)
     samples = {"log-level": "debug", "log-format": "json", "splice": "off", "fail-open": "yes", "annotate": "on"}
-    samples |= {"listen": "127.0.0.1:8", "inbound": "off"}
+    samples |= {"listen": "127.0.0.1:8", "inbound": "off", "dns-capture": "off"}
     for name, setting in SETTINGS.items():
         wanted = fields[setting.attribute].type
         types = get_args(wanted) or (wanted,)

@@ -1,62 +1,12 @@
 /* The twin of programs/connect.py. */
-#include "maps.h"
+#include "dns.h"
 
 #define OUT_PORT 15001
 #define IN_PORT 15006
 #define HBONE_PORT 15008
 
-#define FAIL_OPEN 0
-
-#define PASS 1
-#define REFUSE 0
-
-#define AF_INET 2
-#define AF_INET6 10
 #define IPPROTO_TCP 6
-#define IN_LOOPBACKNET 127
-
-static __always_inline struct pod_info *caller_by_tcp(struct bpf_sock_addr *ctx)
-{
-	struct pod_info *caller;
-	__u64 id;
-
-	if (ctx->protocol != IPPROTO_TCP)
-		return NULL;
-	id = bpf_get_netns_cookie(ctx);
-	caller = bpf_map_lookup_elem(&netns_info_map, &id);
-	if (!caller) {
-		id = bpf_get_current_cgroup_id();
-		caller = bpf_map_lookup_elem(&cgroup_info_map, &id);
-		if (!caller)
-			return NULL;
-	}
-	if (!(caller->flags & (IN_MESH | IS_HOST)))
-		return NULL;
-	return caller;
-}
-
-static __always_inline int is_same(struct address *one, struct address *other)
-{
-	return one->w[3] == other->w[3] && one->w[2] == other->w[2] && one->w[1] == other->w[1] &&
-	       one->w[0] == other->w[0];
-}
-
-static __always_inline int is_v4_mapped(struct address *address)
-{
-	return !address->w[0] && !address->w[1] && address->w[2] == V4_MAPPED;
-}
-
-static __always_inline int stays_in_pod(__be32 to, struct pod_info *pod)
-{
-	return bpf_ntohl(to) >> 24 == IN_LOOPBACKNET || to == pod->ip4 || to == 0;
-}
-
-static __always_inline int stays_in_pod6(struct address *to, struct pod_info *pod)
-{
-	if (!to->w[0] && !to->w[1])
-		return !to->w[2] && bpf_ntohl(to->w[3]) <= 1;
-	return is_same(to, &pod->ip6);
-}
+#define IPPROTO_UDP 17
 
 static __always_inline int is_exempt(void)
 {
@@ -73,19 +23,16 @@ static __always_inline int is_for_pod(struct address *to)
 
 static __always_inline __be16 port_instead(struct bpf_sock_addr *ctx, __u32 enrolled)
 {
+	if (enrolled & DNS && ctx->user_port == bpf_htons(NAMES_PORT))
+		return bpf_htons(DNS_PORT);
 	if (enrolled)
 		return bpf_htons(OUT_PORT);
 	return ctx->user_port == bpf_htons(HBONE_PORT) ? bpf_htons(HBONE_PORT) : bpf_htons(IN_PORT);
 }
 
-static __always_inline int without_ztunnel(void)
+static __always_inline int is_ztunnels_port(struct bpf_sock_addr *ctx)
 {
-	if (FAIL_OPEN) {
-		count(PASSED_NO_ZTUNNEL);
-		return PASS;
-	}
-	count(REFUSED_NO_ZTUNNEL);
-	return REFUSE;
+	return ctx->user_port == bpf_htons(OUT_PORT) || ctx->user_port == bpf_htons(DNS_PORT);
 }
 
 static __always_inline void keep(struct bpf_sock_addr *ctx, struct socket_state *state, struct address *to,
@@ -116,7 +63,7 @@ static __always_inline int redirected4(struct bpf_sock_addr *ctx, struct address
 		count(REFUSED_NO_ADDRESS);
 		return REFUSE;
 	}
-	if (to->w[3] == ztunnel->ip4 && ctx->user_port == bpf_htons(OUT_PORT))
+	if (to->w[3] == ztunnel->ip4 && is_ztunnels_port(ctx))
 		return PASS;
 	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
@@ -147,7 +94,7 @@ static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address
 		count(REFUSED_NO_ADDRESS);
 		return REFUSE;
 	}
-	if (ctx->user_port == bpf_htons(OUT_PORT) && is_same(to, &ztunnel->ip6))
+	if (is_ztunnels_port(ctx) && is_same(to, &ztunnel->ip6))
 		return PASS;
 	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
@@ -168,13 +115,16 @@ static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {
-	struct pod_info *caller = caller_by_tcp(ctx);
+	struct pod_info *caller;
 	struct address to = { { 0, 0, V4_MAPPED, 0 } };
 	__u32 enrolled;
 
+	if (ctx->protocol != IPPROTO_TCP)
+		return ctx->protocol == IPPROTO_UDP ? asks4(ctx) : PASS;
+	caller = caller_of(ctx);
 	if (!caller)
 		return PASS;
-	enrolled = caller->flags & IN_MESH;
+	enrolled = caller->flags & (IN_MESH | DNS);
 	to.w[3] = ctx->user_ip4;
 	if (enrolled) {
 		if (stays_in_pod(to.w[3], caller))
@@ -188,14 +138,17 @@ int connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
-	struct pod_info *caller = caller_by_tcp(ctx);
+	struct pod_info *caller;
 	struct address to;
 	__u32 enrolled;
 	int mapped;
 
+	if (ctx->protocol != IPPROTO_TCP)
+		return ctx->protocol == IPPROTO_UDP ? asks6(ctx) : PASS;
+	caller = caller_of(ctx);
 	if (!caller)
 		return PASS;
-	enrolled = caller->flags & IN_MESH;
+	enrolled = caller->flags & (IN_MESH | DNS);
 	to = (struct address){ { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] } };
 	mapped = is_v4_mapped(&to);
 	if (enrolled) {

@@ -4,6 +4,7 @@
 #include "bpf.h"
 
 #define IN_MESH 1
+#define DNS 2
 #define IS_HOST 8
 #define EXEMPT 16
 
@@ -69,6 +70,21 @@ struct socket_state {
 	__u32 enrolled;
 };
 
+struct asked {
+	struct endpoint server;
+	__u64 at;
+};
+
+#define QUESTIONS 8
+
+struct dns_state {
+	struct asked asked[QUESTIONS];
+	__u32 first;
+	__u32 next;
+	struct endpoint connected;
+	struct address ztunnel;
+};
+
 struct socket_key {
 	struct connection_id id;
 	__u64 side;
@@ -87,6 +103,7 @@ enum count {
 	STEERED,
 	DROPPED_NO_ZTUNNEL,
 	DROPPED_DIRECT,
+	DNS_REDIRECTED,
 	COUNTS,
 };
 
@@ -137,6 +154,13 @@ struct {
 	__type(key, int);
 	__type(value, struct socket_state);
 } socket_state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dns_state);
+} dns_state SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);

@@ -4,6 +4,7 @@
 #define OUT_PORT 15001
 #define IN_PORT 15006
 #define HBONE_PORT 15008
+#define DNS_PORT 15053
 
 #define REDIRECT_TO_ZTUNNEL 1
 #define REDIRECT_TO_APP 0
@@ -192,6 +193,7 @@ int socket_event(struct bpf_sock_ops *ctx)
 		case OUT_PORT:
 		case IN_PORT:
 		case HBONE_PORT:
+		case DNS_PORT:
 			accepting_established(ctx);
 		}
 		break;
