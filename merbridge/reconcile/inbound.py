@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,7 @@ from merbridge.model import IpAddress
 from merbridge.reconcile.apply import Changes, make_equal
 from merbridge.reconcile.desired import Desired, Interior
 from merbridge.watchers import Netns
-from merbridge.watchers.devices import Device, find_device
+from merbridge.watchers.devices import Device, find_devices
 from merbridge.watchers.netns import NetnsGoneError, in_netns_of
 from programs.maps import BEFORE, IN_MESH, IS_HOST, IS_ZTUNNEL, KEEP_GATEWAY, SERVING, Address, Place, places, ztunnels
 from pybpfasm.errors import BpfError
@@ -68,9 +69,10 @@ class Inbound:
         pods = [
             each for each in wanted.interiors if each.captured or not known.keys().isdisjoint(_keys(each.addresses))
         ]
+        self._look_for((*pods, *wanted.ztunnels), host)
         for ztunnel in wanted.ztunnels:
             self._prepare(ztunnel, look)
-        ready = [each for each in wanted.ztunnels if self._device(each, host) is not None]
+        ready = [each for each in wanted.ztunnels if self._device(each) is not None]
         make_equal(self._datapath.map(ztunnels), self._ranks(ready, wanted), look.changes, "")
         # Whoever has an entry is captured: `status` goes by that.
         pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
@@ -79,23 +81,29 @@ class Inbound:
         self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
         return [*dict.fromkeys(look.problems), *look.changes.problems]
 
-    def _device(self, pod: Interior, host: Netns) -> Device | None:
-        """The pod's device, if it can be found now or was before."""
-        sought = self._sought.setdefault(pod.cookie, _Sought())
+    def _look_for(self, pods: Iterable[Interior], host: Netns) -> None:
+        """Look for the devices that are not known, unless it was tried a moment ago."""
         now = time.monotonic()
-        if sought.device is not None or pod.netns is None or now < sought.next_look:
-            return sought.device
-        sought.next_look, sought.wait = now + sought.wait, min(sought.wait * 2, _LONGEST_WAIT)
-        try:
-            sought.device = find_device(pod.netns, host, self._proc)
-        except NetnsGoneError:
-            return None
-        return sought.device
+        wanted: list[Netns] = []
+        for pod in pods:
+            sought = self._sought.setdefault(pod.cookie, _Sought())
+            if sought.device is None and pod.netns is not None and now >= sought.next_look:
+                sought.next_look, sought.wait = now + sought.wait, min(sought.wait * 2, _LONGEST_WAIT)
+                wanted.append(pod.netns)
+        if not wanted:
+            return
+        with suppress(NetnsGoneError):  # the process that stands for the host: whoever looks at the node tells
+            for cookie, device in find_devices(wanted, host, self._proc).items():
+                self._sought[cookie].device = device
+
+    def _device(self, pod: Interior) -> Device | None:
+        sought = self._sought.get(pod.cookie)
+        return None if sought is None else sought.device
 
     def _prepare(self, ztunnel: Interior, look: _Look) -> None:
         """Have a ztunnel take what is sent to it."""
         netns = ztunnel.netns
-        if netns is None or self._device(ztunnel, look.host) is None:
+        if netns is None or self._device(ztunnel) is None:
             look.problems.append(f"what arrives for enrolled pods is not captured: {_no_device(ztunnel)}")
             return
         try:
@@ -111,7 +119,7 @@ class Inbound:
 
     def _attach(self, pod: Interior, programs: Collection[str], look: _Look) -> bool:
         """Attach programs at a pod's device; whether all of them are."""
-        device = self._device(pod, look.host)
+        device = self._device(pod)
         if pod.netns is None:
             # Nothing of it can be looked at, but it may live on: what is attached stays.
             look.kept |= {f"{program}-{pod.cookie:x}" for program in programs}
@@ -142,14 +150,14 @@ class Inbound:
         given: _Places = {}
         for pod in pods:
             flags = IN_MESH if pod.captured else 0
-            device = self._device(pod, look.host)
+            device = self._device(pod)
             if device is not None:
                 found |= dict.fromkeys(_keys(pod.others), _place(pod, device, flags))
                 given |= dict.fromkeys(_keys(pod.addresses), _place(pod, device, flags))
             elif pod.netns is None:
                 given |= {key: known[key] for key in _keys(pod.addresses) if key in known}
         for ztunnel in ztunnels:
-            device = self._device(ztunnel, look.host)
+            device = self._device(ztunnel)
             if device is not None:
                 given |= dict.fromkeys(_keys(ztunnel.addresses), _place(ztunnel, device, IS_ZTUNNEL))
         return found | given | dict.fromkeys(_keys(look.host.addresses), _HOST)
@@ -159,7 +167,7 @@ class Inbound:
         serving = wanted.ztunnel.netns_cookie if wanted.ztunnel else None
         ranks: dict[int, Place] = {}
         for each in ready:
-            device = self._sought[each.cookie].device
+            device = self._device(each)
             if device is not None:
                 ranks.setdefault(SERVING if each.cookie == serving else BEFORE, _place(each, device, IS_ZTUNNEL))
         return ranks

@@ -1,8 +1,10 @@
 """A pod's network device, as the host has it: where packets to the pod pass, and what they bear."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import attrs
 
 from merbridge.errors import MerbridgeError
-from merbridge.watchers.netns import Netns, in_netns_of
+from merbridge.watchers.netns import Netns, NetnsGoneError, held_netns, in_netns_of
 
 
 @attrs.frozen
@@ -29,15 +31,13 @@ class Device:
     gateway: bytes | None
 
 
-def find_device(pod: Netns, host: Netns, proc: Path) -> Device | None:
-    """The device by which a pod has its addresses; None if it is no veth whose other end is the host's.
+def find_devices(pods: Iterable[Netns], host: Netns, proc: Path) -> dict[int, Device]:
+    """The devices by which pods have their addresses, by the cookies of their namespaces.
 
-    Raises `NetnsGoneError` when the pod ends meanwhile, `MerbridgeError` without the privilege.
+    One is left out that has none whose other end is the host's, or whose process has ended. Raises `NetnsGoneError`
+    when the host's process has, `MerbridgeError` without the privilege.
     """
-    inside = in_netns_of(pod, proc, lambda: _veths(pod.addresses))
-    if not inside:
-        return None
-    return in_netns_of(host, proc, lambda: next(_matching(inside), None))
+    return in_netns_of(host, proc, lambda: dict(_found(pods, proc)))
 
 
 @contextmanager
@@ -56,6 +56,8 @@ def netlink(attempted: str) -> Iterator[Any]:
 
 @attrs.frozen
 class _Veth:
+    """One end of a pair; `netns_id` is what this end's namespace calls the other's, None for its own."""
+
     index: int
     peer: int
     mac: bytes
@@ -63,16 +65,45 @@ class _Veth:
     on_bridge: bool
 
 
-def _veths(addresses: frozenset[IPv4Address | IPv6Address]) -> list[_Veth]:
-    """The calling thread's namespace's devices that have one of these addresses."""
-    with netlink("look at a pod's network devices") as requests:
-        having = {each["index"] for each in requests.get_addr() if _address(each) in addresses}
-        return [veth for link in requests.get_links() if (veth := _veth(link)) and veth.index in having]
+def _found(pods: Iterable[Netns], proc: Path) -> Iterator[tuple[int, Device]]:
+    with netlink("look at the host's network devices") as requests:
+        ends: dict[int, list[_Veth]] = defaultdict(list)
+        for veth in filter(None, map(_veth, requests.get_links())):
+            if veth.netns_id is not None:
+                ends[veth.netns_id].append(veth)
+        for pod in pods:
+            with suppress(NetnsGoneError):
+                device = _device(requests, pod, proc, ends)
+                if device is not None:
+                    yield pod.cookie, device
 
 
-def _address(message: Any) -> IPv4Address | IPv6Address | None:
-    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return ip_address(text) if text else None
+def _device(requests: Any, pod: Netns, proc: Path, ends: Mapping[int, list[_Veth]]) -> Device | None:
+    with held_netns(pod.pid, proc) as descriptor:
+        if os.fstat(descriptor).st_ino != pod.inode:
+            raise NetnsGoneError(f"process {pod.pid} left its network namespace")
+        netns_id = requests.get_netnsid(fd=descriptor)["nsid"]
+    own = ends.get(netns_id, [])
+    if len(own) > 1:
+        having = in_netns_of(pod, proc, lambda: _indices(pod.addresses))
+        own = [end for end in own if end.peer in having]
+    for end in own:
+        inside = _veth_at(requests, end.peer, netns_id)
+        if inside is not None and inside.peer == end.index:
+            return Device(end.index, inside.index, netns_id, inside.mac, None if end.on_bridge else end.mac)
+    return None
+
+
+def _veth_at(requests: Any, index: int, netns_id: int) -> _Veth | None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        # IFLA_IF_NETNSID: asked of another namespace, from here.
+        return next(filter(None, map(_veth, requests.link("get", index=index, if_netnsid=netns_id))), None)
+    except NetlinkError as error:
+        if error.code not in (errno.ENODEV, errno.EINVAL):  # the device is gone, or the namespace
+            raise
+        return None
 
 
 def _veth(link: Any) -> _Veth | None:
@@ -85,22 +116,12 @@ def _veth(link: Any) -> _Veth | None:
     return _Veth(link["index"], peer, mac, link.get_attr("IFLA_LINK_NETNSID"), on_bridge)
 
 
-def _matching(inside: list[_Veth]) -> Iterator[Device]:
-    """The pairs of those veths and the calling thread's namespace's ends."""
-    with netlink("look at the host's network devices") as requests:
-        for own in inside:
-            host = _veth_at(requests, own.peer)
-            if host is None or host.peer != own.index or host.netns_id is None:
-                continue
-            yield Device(host.index, own.index, host.netns_id, own.mac, None if host.on_bridge else host.mac)
+def _indices(addresses: frozenset[IPv4Address | IPv6Address]) -> set[int]:
+    """The calling thread's namespace's devices that have one of these addresses."""
+    with netlink("look at a pod's network devices") as requests:
+        return {each["index"] for each in requests.get_addr() if _address(each) in addresses}
 
 
-def _veth_at(requests: Any, index: int) -> _Veth | None:
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        return next(filter(None, map(_veth, requests.get_links(index))), None)
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
-        return None
+def _address(message: Any) -> IPv4Address | IPv6Address | None:
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return ip_address(text) if text else None

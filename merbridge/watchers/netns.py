@@ -54,7 +54,7 @@ def read_netns(pid: int, proc: Path) -> Netns:
     Raises `NetnsGoneError` when the process ends meanwhile, `MerbridgeError` without the privilege or on a kernel
     older than 5.14.
     """
-    with _held_netns(pid, proc) as descriptor:
+    with held_netns(pid, proc) as descriptor:
         held = os.fstat(descriptor)
         cookie = in_netns(descriptor, _cookie_of_this_thread)
         addresses = _own_addresses(pid, proc)
@@ -66,7 +66,8 @@ def read_netns(pid: int, proc: Path) -> Netns:
 
 
 @contextmanager
-def _held_netns(pid: int, proc: Path) -> Iterator[int]:
+def held_netns(pid: int, proc: Path) -> Iterator[int]:
+    """A descriptor of a process's namespace, for the block; raises `NetnsGoneError` and `MerbridgeError`."""
     path = netns_path(pid, proc)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -122,7 +123,7 @@ def in_netns_of(netns: Netns, proc: Path, work: Callable[[], T]) -> T:
             raise NetnsGoneError(f"process {netns.pid} left its network namespace")
         return work()
 
-    with _held_netns(netns.pid, proc) as descriptor:
+    with held_netns(netns.pid, proc) as descriptor:
         return in_netns(descriptor, checked)
 
 
