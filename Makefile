@@ -23,7 +23,7 @@ docs: $(VENV)/.dev
 # In virtual machines: every kernel of docs/kernels.md and the runner's own tests, or KERNEL=trixie alone.
 vmtest: $(VENV)/.dev
 	sh tools/install-test-packages
-	$(RUN) -m tools.vm --total 3000 --timeout 1500 --table $(addprefix --kernel ,$(KERNEL)) -- python -m pytest -q @tests/kernel_matrix/in-vm.args
+	$(RUN) -m tools.vm --total 3600 --timeout 1800 --table $(addprefix --kernel ,$(KERNEL)) -- python -m pytest -q @tests/kernel_matrix/in-vm.args
 	$(if $(filter all,$(KERNEL)),$(RUN) -m pytest -m vm)
 
 lint: $(VENV)/.dev

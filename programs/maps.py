@@ -110,10 +110,20 @@ class ConnectionId(Struct):
 
 
 class Origin(Struct):
-    """What the accepting side learns: where the connection was meant to go, and its name."""
+    """What the accepting side learns: where the connection was meant to go, and its name.
+
+    `netns_cookie` is the client's, in whose share of the map the entry counts.
+    """
 
     original: Endpoint
     id: ConnectionId
+    netns_cookie: u64
+
+
+class Share(Struct):
+    """How many connections of a network namespace are being set up."""
+
+    used: u64
 
 
 # The two sides of a redirected connection.
@@ -201,6 +211,7 @@ class Count(IntEnum):
     DROPPED_NO_ZTUNNEL = 10
     DROPPED_DIRECT = 11
     DNS_REDIRECTED = 12
+    SHARE_USED_UP = 13
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.
@@ -222,6 +233,9 @@ BEFORE = 1
 
 # Connections that are being set up: from the client's SYN until the accepting side is established.
 original_dst = HashMap[Connection, Origin](max_entries=65536)
+
+# What each network namespace has in it, so that none can take the room of the others.
+shares = HashMap[u64, Share](max_entries=4096, flags=BPF_F_NO_PREALLOC)
 
 socket_state = SkStorage[i32, SocketState]()
 dns_state = SkStorage[i32, DnsState]()

@@ -15,13 +15,15 @@ from programs.maps import (
     Connection,
     Count,
     Origin,
+    Share,
     SocketKey,
     SocketState,
     original_dst,
+    shares,
     socket_state,
     sockets,
 )
-from pybpfasm import BPF_ANY, SockOps, ntohl, ntohs
+from pybpfasm import BPF_ANY, BPF_NOEXIST, SockOps, atomic_add, ntohl, ntohs
 from pybpfasm import helpers as h
 
 OUT_PORT = 15001
@@ -48,6 +50,11 @@ WRITE_HDR_OPT_CB_FLAG = 1 << 6
 WRITE_HDR_TCP_CURRENT_MSS = 1
 
 TCP_CLOSE = 7
+
+# How many connections of one network namespace may be in set-up.
+MOST_PER_NETNS = 16384
+
+EEXIST = -17
 
 
 @bpf.inline
@@ -92,6 +99,43 @@ def as_client(ctx: SockOps, ztunnel_netns: int) -> Connection:
 
 
 @bpf.inline
+def give_back(netns_cookie: int) -> None:
+    """An entry of a namespace's share is gone."""
+    share = shares.lookup(netns_cookie)
+    if share is not None:
+        atomic_add(share.used, -1)
+
+
+@bpf.inline
+def is_recorded(ctx: SockOps, state: SocketState) -> bool:
+    """Record where a connection was meant to go, if there is room in its namespace's share, and in the map."""
+    netns_cookie = h.get_netns_cookie(ctx)
+    share = shares.lookup(netns_cookie)
+    if share is None:
+        shares.update(netns_cookie, Share(used=0), BPF_NOEXIST)
+        share = shares.lookup(netns_cookie)
+        if share is None:
+            count(Count.SHARE_USED_UP)
+            return False
+    if share.used >= MOST_PER_NETNS:
+        count(Count.SHARE_USED_UP)
+        return False
+    key = as_client(ctx, state.ztunnel_netns)
+    origin = Origin(original=state.original, id=state.id, netns_cookie=netns_cookie)
+    failed = original_dst.update(key, origin, BPF_NOEXIST)
+    if failed == EEXIST:
+        # What an earlier connection of the same address and port has left.
+        if original_dst.delete(key) == 0:
+            atomic_add(share.used, -1)
+        failed = original_dst.update(key, origin, BPF_NOEXIST)
+    if failed != 0:
+        count(Count.ORIGINAL_DST_FULL)
+        return False
+    atomic_add(share.used, 1)
+    return True
+
+
+@bpf.inline
 def connecting(ctx: SockOps) -> None:
     """The client's SYN is about to leave: tell the accepting side where the connection was meant to go."""
     state = state_of(ctx)
@@ -115,9 +159,7 @@ def connecting(ctx: SockOps) -> None:
     state.side = CLIENT
     state.by_tcp = 0
     state.redirected = 0
-    key = as_client(ctx, state.ztunnel_netns)
-    if original_dst.update(key, Origin(original=state.original, id=state.id)) != 0:
-        count(Count.ORIGINAL_DST_FULL)
+    if not is_recorded(ctx, state):
         return
     if REDIRECT_TO_ZTUNNEL:
         report(ctx, STATE_CB_FLAG | WRITE_HDR_OPT_CB_FLAG)
@@ -161,7 +203,9 @@ def accepting_established(ctx: SockOps) -> None:
     state.original = origin.original
     state.id = origin.id
     state.side = ACCEPTING
-    original_dst.delete(key)
+    netns_cookie = origin.netns_cookie
+    if original_dst.delete(key) == 0:
+        give_back(netns_cookie)
     if REDIRECT_TO_APP:
         report(ctx, WRITE_HDR_OPT_CB_FLAG)
     key_of_socket = SocketKey(id=state.id, side=ACCEPTING)
@@ -189,8 +233,11 @@ def client_closed(ctx: SockOps) -> None:
     origin = original_dst.lookup(key)
     if origin is None:
         return
-    if origin.id.client == state.id.client and origin.id.generation == state.id.generation:
-        original_dst.delete(key)
+    if origin.id.client != state.id.client or origin.id.generation != state.id.generation:
+        return
+    netns_cookie = origin.netns_cookie
+    if original_dst.delete(key) == 0:
+        give_back(netns_cookie)
 
 
 @bpf.sock_ops

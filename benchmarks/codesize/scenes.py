@@ -119,7 +119,11 @@ def dns_bytes(*, connected: tuple[str, int] = (SERVICE, 53)) -> bytes:
 
 def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
     """Empty maps; those that are to be full have room for one entry."""
-    full = {"original_dst": scene.get("original_dst") == "full", "sockets": scene.get("sockets") == "full"}
+    full = {
+        "original_dst": scene.get("original_dst") == "full",
+        "sockets": scene.get("sockets") == "full",
+        "shares": scene.get("share") == "no room",
+    }
     specs = {name: spec.resized(1) if full.get(name) else spec for name, spec in collection.maps.items()}
     maps = sim.create_maps(specs)
     for index in range(maps["counters"].max_entries):
@@ -135,6 +139,8 @@ def _failing(scene: Scene) -> dict[Helper | int | str, Callable[..., int | None]
         helpers[Helper.MAP_LOOKUP_ELEM] = lambda machine, map_, key: (
             0 if map_.name == "counters" else real(machine, map_, key)
         )
+    if scene.get("deleting") == "fails":
+        helpers[Helper.MAP_DELETE_ELEM] = lambda *_: -2
     if scene.get("storage") == "fails":
         helpers[Helper.SK_STORAGE_GET] = lambda *_: 0
     return helpers
@@ -347,6 +353,8 @@ SOCKOPS: Choices = {
     "entry": ("same", "none", "other client", "other generation"),
     "original_dst": ("room", "full"),
     "sockets": ("room", "full"),
+    "share": ("there", "none", "used up", "no room"),
+    "deleting": ("works", "fails"),
     "storage": ("works", "fails"),
     "counters": ("there", "missing"),
     "data_segs_out": (0, 1),
@@ -416,7 +424,11 @@ def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
     key += struct.pack("<HH4x", client_port, server_port)
     generation = scene["generation"] ^ (1 << 31 if scene["entry"] == "other generation" else 0)
     client = scene["client"] ^ (1 << 40 if scene["entry"] == "other client" else 0)
-    value = address6(SERVICE) + struct.pack(">H6x", 8080) + struct.pack("<QI4x", client, generation)
+    value = address6(SERVICE) + struct.pack(">H6x", 8080) + struct.pack("<QI4xQ", client, generation, ZTUNNEL_NETNS)
+    if scene["share"] == "no room":
+        maps["shares"].update(5, 1)
+    elif scene["share"] != "none":
+        maps["shares"].update(ZTUNNEL_NETNS, 16384 if scene["share"] == "used up" else 16383)
     if scene["original_dst"] == "full":
         maps["original_dst"].update(bytes(48), value)
     elif scene["entry"] != "none":
@@ -436,7 +448,13 @@ ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
     "getpeername4": ({"protocol": 17, "port": DNS_PORT},),
     "getpeername6": ({"protocol": 17, "port": DNS_PORT},),
     "getsockopt": ({"level": 41, "family": 10},),
-    "sockops": ({"op": 4}, {"op": 5, "to_ztunnel": False}),
+    "sockops": (
+        {"op": 4},
+        {"op": 5, "to_ztunnel": False},
+        {"op": 10},
+        {"op": 3, "entry": "none"},
+        {"op": 3, "entry": "none", "share": "none"},
+    ),
 }
 
 Make = Callable[[CollectionSpec, Scene], Setting]

@@ -13,6 +13,10 @@ from pybpfasm.spec import CollectionSpec
 # Hooks of datagrams, which are there for DNS alone.
 DNS_HOOKS = ("recvmsg6", "recvmsg4", "sendmsg6", "sendmsg4")
 
+# No pod may have more than this part of the connections that can be in set-up at one time.
+SHARES = 4
+_LEAST_SHARE = 16
+
 # Containers a pod, on average, that membership by cgroup has room for.
 _CGROUPS_PER_POD = 4
 
@@ -35,6 +39,11 @@ class DatapathSettings:
     capture_dns: bool = True
 
 
+def share_of(connections: int) -> int:
+    """How many of the connections that can be in set-up at one time a single pod may have."""
+    return max(_LEAST_SHARE, connections // SHARES)
+
+
 def collection(settings: DatapathSettings) -> CollectionSpec:
     """The programs, compiled for these settings, and all maps, the agent's own ones too."""
     compiled = compile_collection(
@@ -46,6 +55,7 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             "DNS_PORT": settings.dns_port,
             "CAPTURE_DNS": settings.capture_dns,
             "FAIL_OPEN": settings.fail_open,
+            "MOST_PER_NETNS": share_of(settings.max_connections),
             "PAGE_SIZE": resource.getpagesize(),
             "REDIRECT_TO_ZTUNNEL": settings.splice != "off",
             "REDIRECT_TO_APP": settings.splice == "both",
@@ -57,6 +67,7 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             # Pods have two addresses at most, the host may have many.
             "places": settings.max_pods * 2 + 256,
             "original_dst": settings.max_connections,
+            "shares": settings.max_pods + 1,  # the host has one, too
             "sockets": settings.max_connections * 2,
         },
     )

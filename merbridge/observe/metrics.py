@@ -35,7 +35,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "merbridge_without_destination_total": (
         "Connections that reached ztunnel without their original destination, by cause.",
         "cause",
-        {"map_full": "original_dst_full", "foreign_source": "foreign_source"},
+        {"map_full": "original_dst_full", "share_used_up": "share_used_up", "foreign_source": "foreign_source"},
     ),
     "merbridge_spliced_total": ("Connections whose bytes may skip TCP.", "", {"": "spliced"}),
 }

@@ -255,6 +255,11 @@ def _problems(report: Report, agent: state.AgentRecord | None, *, settings_known
         yield f"{problem}; the last good state stays in force"
     if agent and agent.problem:
         yield agent.problem.decode()
+    if report.counters.get("share_used_up"):
+        yield (
+            f"{report.counters['share_used_up']} connections came to ztunnel without their destination: a pod has "
+            "a quarter of --max-connections in set-up, look for one that connects without end, or raise it"
+        )
     if report.counters.get("original_dst_full"):
         yield f"map original_dst was full {report.counters['original_dst_full']} times: raise --max-connections"
 

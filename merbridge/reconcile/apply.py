@@ -1,6 +1,7 @@
 """The difference between what is in the maps and what should be, made so: again and again the same way."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -8,6 +9,7 @@ import attrs
 
 from merbridge.datapath import state
 from merbridge.datapath.addresses import as_address, as_ip4
+from merbridge.datapath.collection import share_of
 from merbridge.datapath.datapath import Datapath
 from merbridge.reconcile.desired import Desired, KnownPod, Membership, Remembered
 from programs.maps import (
@@ -16,11 +18,14 @@ from programs.maps import (
     Address,
     MeshPod,
     PodInfo,
+    Share,
     Ztunnel,
     cgroup_info_map,
     mesh_pods,
     netns_info_map,
+    original_dst,
     settings,
+    shares,
 )
 from pybpfasm import Struct
 from pybpfasm.kernel import MapFullError, TypedMap
@@ -47,10 +52,28 @@ def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Change
     changes = Changes()
     make_equal(datapath.map(settings), _settings(wanted), changes, "")
     changes.netns = make_equal(datapath.map(netns_info_map), _pod_infos(wanted.netns), changes, "--max-pods")
+    _mend_shares(datapath, wanted)
     make_equal(datapath.map(cgroup_info_map), _pod_infos(wanted.cgroups), changes, "--max-pods")
     make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
     make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
+
+
+def _mend_shares(datapath: Datapath, wanted: Desired) -> None:
+    """Forget the shares of namespaces that are gone; count anew what a namespace has that may have no more.
+
+    The programs count right. But who deletes an entry by hand leaves it counted.
+    """
+    known = datapath.map(shares)
+    used = known.read_all()
+    for cookie in used.keys() - wanted.netns.keys():
+        known.delete(cookie)
+    limit = share_of(datapath.map(original_dst).map.spec.max_entries)
+    if any(share.used >= limit for share in used.values()):
+        there = Counter(origin.netns_cookie for origin in datapath.map(original_dst).read_all().values())
+        for cookie, share in used.items():
+            if share.used >= limit > there[cookie]:
+                known.set(cookie, Share(used=there[cookie]))
 
 
 def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:

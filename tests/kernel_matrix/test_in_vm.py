@@ -13,12 +13,25 @@ REPORT = "what is reported of a full map; that maps fill up on every kernel is s
 MANY = "that no entry is left is seen there with IPv4, whose entries are of the same form"
 WAYS = "the same directions as with --splice both, one of them by TCP"
 SLOW = "300,000 sends take minutes in an emulated machine; what stops them is the program's own count"
+QUESTIONS = "which answer is for which question is the program's own count and the clock, on no kernel another's"
+RESOLVER = "the emulated machine has no resolv.conf to be replaced; the hooks are those of the other questions"
 HAPROXY = "on 7.2, on a busy machine, haproxy saw the end of some streams too early: docs/splice.md, not explained yet"
 RULE = "an expression each: what becomes of each operation on a kernel is in its random programs and statements"
 RANDOM = "two sets of random programs (0 and 4) for each kernel's JIT; all forty are run on the running kernel"
 
 # As --deselect takes them: what a test's name begins with.
 LEFT_OUT = {
+    "tests/merbridge/test_dns.py::test_a_lost_answer_is_not_the_next_ones": QUESTIONS,
+    "tests/merbridge/test_dns.py::test_more_questions_than_are_kept": QUESTIONS,
+    "tests/merbridge/test_dns.py::test_a_resolver": RESOLVER,
+    "tests/merbridge/test_dns.py::test_switched_off": AGENT,
+    "tests/merbridge/test_dns.py::test_the_annotation_counts_while_the_pod_runs": AGENT,
+    "tests/merbridge/test_dns.py::test_without_ztunnel_it_is_refused": AGENT,
+    "tests/merbridge/test_inbound.py::test_a_new_ztunnel_takes_over": AGENT,
+    "tests/merbridge/test_inbound.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
+    "tests/merbridge/test_inbound.py::test_a_pod_in_a_new_namespace_is_captured": AGENT,
+    "tests/merbridge/test_inbound.py::test_switched_off": AGENT,
+    "tests/merbridge/test_inbound.py::test_without_ztunnel_nothing_arrives": AGENT,
     "tests/merbridge/test_host_to_pod.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
     "tests/merbridge/test_host_to_pod.py::test_fail_open_lets_connections_through": AGENT,
     "tests/merbridge/test_interception.py::test_new_pod_is_intercepted_once_the_source_names_it": AGENT,
@@ -57,6 +70,8 @@ AGENTS_OWN = {
     "test_agent_life.py": "adoption, replacement and cleanup of pins, in dozens of starts of the agent: too slow there",
     "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
+    "test_hostile_pod.py": "how a pod tries to get round what test_interception, test_inbound and test_original_dst "
+    "see working on every kernel",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
     "test_status_server.py": "what probes and scrapes get of a report is no kernel's business",
     "test_status.py": "what `status` says of states that each test makes up; that it finds a kernel's datapath "
@@ -83,8 +98,10 @@ def test_each_test_with_a_datapath_is_run_or_left_out() -> None:
     with_datapath = {path.name for path in TESTS.glob("merbridge/test_*.py") if "cluster: Cluster" in path.read_text()}
     run = {name for name in with_datapath if f"tests/merbridge/{name}" in ARGUMENTS}
     assert run == {
+        "test_dns.py",
         "test_first_connect.py",
         "test_host_to_pod.py",
+        "test_inbound.py",
         "test_interception.py",
         "test_ipv6.py",
         "test_original_dst.py",

@@ -29,6 +29,7 @@ enum bpf_map_type {
 
 #define BPF_F_NO_PREALLOC (1U << 0)
 #define BPF_ANY 0
+#define BPF_NOEXIST 1
 #define BPF_F_INGRESS 1
 #define BPF_SK_STORAGE_GET_F_CREATE 1
 

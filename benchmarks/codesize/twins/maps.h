@@ -53,6 +53,11 @@ struct connection_id {
 struct origin {
 	struct endpoint original;
 	struct connection_id id;
+	__u64 netns_cookie;
+};
+
+struct share {
+	__u64 used;
 };
 
 #define CLIENT 0
@@ -104,6 +109,7 @@ enum count {
 	DROPPED_NO_ZTUNNEL,
 	DROPPED_DIRECT,
 	DNS_REDIRECTED,
+	SHARE_USED_UP,
 	COUNTS,
 };
 
@@ -147,6 +153,14 @@ struct {
 	__type(key, struct connection);
 	__type(value, struct origin);
 } original_dst SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct share);
+} shares SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -5,6 +5,8 @@
 #define IN_PORT 15006
 #define HBONE_PORT 15008
 #define DNS_PORT 15053
+#define MOST_PER_NETNS 16384
+#define EEXIST 17
 
 #define REDIRECT_TO_ZTUNNEL 1
 #define REDIRECT_TO_APP 0
@@ -60,11 +62,57 @@ static __always_inline struct connection as_client(struct bpf_sock_ops *ctx, __u
 	return key;
 }
 
+static __always_inline void give_back(__u64 netns_cookie)
+{
+	struct share *share = bpf_map_lookup_elem(&shares, &netns_cookie);
+
+	if (share)
+		__sync_fetch_and_add(&share->used, -1);
+}
+
+static __always_inline int is_recorded(struct bpf_sock_ops *ctx, struct socket_state *state)
+{
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+	struct share *share = bpf_map_lookup_elem(&shares, &netns_cookie);
+	struct origin origin = {};
+	struct connection key;
+	long failed;
+
+	if (!share) {
+		struct share none = {};
+
+		bpf_map_update_elem(&shares, &netns_cookie, &none, BPF_NOEXIST);
+		share = bpf_map_lookup_elem(&shares, &netns_cookie);
+		if (!share) {
+			count(SHARE_USED_UP);
+			return 0;
+		}
+	}
+	if (share->used >= MOST_PER_NETNS) {
+		count(SHARE_USED_UP);
+		return 0;
+	}
+	key = as_client(ctx, state->ztunnel_netns);
+	origin.original = state->original;
+	origin.id = state->id;
+	origin.netns_cookie = netns_cookie;
+	failed = bpf_map_update_elem(&original_dst, &key, &origin, BPF_NOEXIST);
+	if (failed == -EEXIST) {
+		if (!bpf_map_delete_elem(&original_dst, &key))
+			__sync_fetch_and_add(&share->used, -1);
+		failed = bpf_map_update_elem(&original_dst, &key, &origin, BPF_NOEXIST);
+	}
+	if (failed) {
+		count(ORIGINAL_DST_FULL);
+		return 0;
+	}
+	__sync_fetch_and_add(&share->used, 1);
+	return 1;
+}
+
 static __always_inline void connecting(struct bpf_sock_ops *ctx)
 {
 	struct socket_state *state = state_of(ctx);
-	struct connection key;
-	struct origin origin = {};
 
 	if (!state)
 		return;
@@ -88,13 +136,8 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 	state->side = CLIENT;
 	state->by_tcp = 0;
 	state->redirected = 0;
-	key = as_client(ctx, state->ztunnel_netns);
-	origin.original = state->original;
-	origin.id = state->id;
-	if (bpf_map_update_elem(&original_dst, &key, &origin, BPF_ANY)) {
-		count(ORIGINAL_DST_FULL);
+	if (!is_recorded(ctx, state))
 		return;
-	}
 	if (REDIRECT_TO_ZTUNNEL)
 		report(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	else
@@ -123,6 +166,7 @@ static __always_inline void accepting_established(struct bpf_sock_ops *ctx)
 	struct socket_state *state;
 	struct origin *origin;
 	struct bpf_sock *sk;
+	__u64 netns_cookie;
 
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
 	key.client = remote(ctx);
@@ -143,7 +187,9 @@ static __always_inline void accepting_established(struct bpf_sock_ops *ctx)
 	state->original = origin->original;
 	state->id = origin->id;
 	state->side = ACCEPTING;
-	bpf_map_delete_elem(&original_dst, &key);
+	netns_cookie = origin->netns_cookie;
+	if (!bpf_map_delete_elem(&original_dst, &key))
+		give_back(netns_cookie);
 	if (REDIRECT_TO_APP)
 		report(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	key_of_socket = (struct socket_key){ .id = state->id, .side = ACCEPTING };
@@ -166,6 +212,7 @@ static __always_inline void client_closed(struct bpf_sock_ops *ctx)
 	struct socket_state *state = state_of(ctx);
 	struct connection key;
 	struct origin *origin;
+	__u64 netns_cookie;
 
 	if (!state)
 		return;
@@ -173,8 +220,11 @@ static __always_inline void client_closed(struct bpf_sock_ops *ctx)
 	origin = bpf_map_lookup_elem(&original_dst, &key);
 	if (!origin)
 		return;
-	if (origin->id.client == state->id.client && origin->id.generation == state->id.generation)
-		bpf_map_delete_elem(&original_dst, &key);
+	if (origin->id.client != state->id.client || origin->id.generation != state->id.generation)
+		return;
+	netns_cookie = origin->netns_cookie;
+	if (!bpf_map_delete_elem(&original_dst, &key))
+		give_back(netns_cookie);
 }
 
 SEC("sockops")
