@@ -18,4 +18,8 @@ NEEDS = {
     "getsockopt": (features.GETSOCKOPT,),
     "redirect": (features.SK_MSG, features.SK_STORAGE_IN_SK_MSG),
     "sockops": (features.SOCK_OPS, features.NETNS_COOKIE_IN_SOCK_OPS),
+    **dict.fromkeys(("sendmsg4", "sendmsg6"), _ON_CONNECT),
+    **dict.fromkeys(("recvmsg4", "recvmsg6"), (features.SK_STORAGE_IN_SOCK_ADDR,)),
+    # All kernels of the matrix have what these need: the look-up of sockets (5.2), sk_assign for tc (5.7).
+    **dict.fromkeys(("at_ztunnel", "from_ztunnel", "to_ztunnel", "from_pod", "to_pod"), ()),
 }
