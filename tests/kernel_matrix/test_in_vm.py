@@ -70,6 +70,7 @@ AGENTS_OWN = {
     "test_agent_life.py": "adoption, replacement and cleanup of pins, in dozens of starts of the agent: too slow there",
     "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
+    "test_deploy.py": "what the manifests ask for; capabilities are checked by the same code on every kernel",
     "test_hostile_pod.py": "how a pod tries to get round what test_interception, test_inbound and test_original_dst "
     "see working on every kernel",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
