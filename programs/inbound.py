@@ -352,10 +352,8 @@ def hand_over(ctx: SkBuff, to: Place) -> i32:
 
 
 @bpf.inline
-def as_new(ctx: SkBuff, pod: Place) -> i32:
-    """What becomes of a packet that belongs to no connection that is known."""
-    if pod.flags & IN_MESH == 0:
-        return NEXT
+def to_serving(ctx: SkBuff) -> i32:
+    """Send a packet to the ztunnel that serves."""
     ztunnel = ztunnels.lookup(SERVING)
     if ztunnel is None:
         if FAIL_OPEN:
@@ -366,12 +364,20 @@ def as_new(ctx: SkBuff, pod: Place) -> i32:
 
 
 @bpf.inline
+def as_new(ctx: SkBuff, pod: Place) -> i32:
+    """What becomes of a packet that belongs to no connection that is known."""
+    if pod.flags & IN_MESH == 0:
+        return NEXT
+    return to_serving(ctx)
+
+
+@bpf.inline
 def request(ctx: SkBuff, pod: Place) -> i32:
     """What becomes of a request for a connection."""
     if pod.flags & IN_MESH == 0 or is_exempt(ctx):
         return NEXT
     count(Count.STEERED)
-    return as_new(ctx, pod)
+    return to_serving(ctx)
 
 
 @bpf.inline
