@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cluster import Agent, Cluster, wait_until
 
+from merbridge.datapath.collection import DNS_HOOKS
 from merbridge.datapath.pins import Pins
 from merbridge.demo.pod import ConnectManyResult, close, connect, connect_many, exchange, listen
 from merbridge.demo.proxy_process import ProxyProcess
@@ -311,7 +312,7 @@ def test_map_of_another_size_is_refused_and_nothing_changes(cluster: Cluster) ->
     agent = cluster.start_agent("--max-pods", "100")
     assert ended_by_itself(agent) == 1
     (line,) = agent.other_lines
-    assert "max_entries 4096, not 100" in line
+    assert "max_entries 4097, not 101" in line
     assert "python -m merbridge cleanup" in line
     assert (ids(cluster), programs(cluster)) == before
     assert_intercepts(cluster)
@@ -378,6 +379,7 @@ def test_cgroup_made_anew_is_attached_again(cluster: Cluster) -> None:
         "getpeername6",
         "getpeername4",
         "sockops",
+        *DNS_HOOKS,
         "connect6",
         "connect4",
     ]

@@ -29,6 +29,7 @@ from pybpfasm.isa import (
     load_map_value,
     mov_imm,
 )
+from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec, MapSpec, ProgramSpec, Untyped
 from pybpfasm.uapi import AttachType, MapType, ProgramType
 
@@ -183,8 +184,10 @@ def test_bpftool_loads_the_example(tmp_path: Path, bpffs: Path) -> None:
 
 
 def test_bpftool_loads_the_meshs_programs(tmp_path: Path, bpffs: Path) -> None:
-    """The datapath's programs load by libbpf from their object."""
-    written = collection(DatapathSettings())
+    """The datapath's programs load by libbpf from their object; not those for tcx, which Debian 12's does not know."""
+    everything = collection(DatapathSettings())
+    known = {name: each for name, each in everything.programs.items() if each.attach_type is not AttachType.TCX_INGRESS}
+    written = evolve(everything, programs=known)
     path = tmp_path / "mesh.o"
     path.write_bytes(write_elf(written))
     found = _loaded_tags(path, bpffs / "mesh")
