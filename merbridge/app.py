@@ -37,8 +37,10 @@ _SETTLE_SECONDS = 0.01
 # A runtime puts a process into its cgroup before its network namespace: after an event, look once more.
 _SECOND_LOOK_SECONDS = 0.1
 
-# And look from time to time without any event: on hosts with cgroup v1 there are none.
-_RESCAN_SECONDS = 1.0
+# And look from time to time without any event: on hosts with cgroup v1 there are none. Where there is much to look at,
+# less often, so that it takes a small part of a core.
+_RESCAN_SECONDS, _LONGEST_RESCAN_SECONDS = 1.0, 5.0
+_LOOKING_SHARE = 0.02
 
 
 def run(config: Config) -> None:
@@ -146,7 +148,7 @@ def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_St
         else:
             agent.note_degraded_watching(watcher.degraded)
         agent.look(datapath)
-        wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else _RESCAN_SECONDS
+        wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else agent.rescan_seconds
 
 
 @attrs.define
@@ -160,6 +162,7 @@ class Agent:
     inbound: Inbound | None = None
     is_ready: bool = False
     last_look: float = attrs.field(factory=time.monotonic)
+    rescan_seconds: float = _RESCAN_SECONDS
     reconciling: Timing = attrs.field(factory=Timing)
     snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
@@ -187,7 +190,9 @@ class Agent:
         else:
             self._say("reconcile", "")
             self.annotate()
-        self.reconciling.add(time.monotonic() - start)
+        took = time.monotonic() - start
+        self.reconciling.add(took)
+        self.rescan_seconds = min(max(_RESCAN_SECONDS, took / _LOOKING_SHARE), _LONGEST_RESCAN_SECONDS)
         self.record(datapath)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:

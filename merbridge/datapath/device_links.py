@@ -95,7 +95,9 @@ class DeviceLinks:
     def _ensure_link(self, spot: Spot) -> None:
         path = self._pins.devices / spot.name
         held = self._links.get(spot.name)
-        if held is not None and held.info().target == spot.index and path.exists():
+        if held is not None and held.info().target == spot.index:
+            if not path.exists():  # somebody has removed it: the program is attached as long as we hold the link
+                self._datapath.pin(path, held.pin)
             return
         if held is not None:
             self._links.pop(spot.name).close()

@@ -31,6 +31,7 @@ LEFT_OUT = {
     "tests/merbridge/test_inbound.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
     "tests/merbridge/test_inbound.py::test_a_pod_in_a_new_namespace_is_captured": AGENT,
     "tests/merbridge/test_inbound.py::test_switched_off": AGENT,
+    "tests/merbridge/test_inbound.py::test_what_is_removed_by_hand_comes_back": AGENT,
     "tests/merbridge/test_inbound.py::test_without_ztunnel_nothing_arrives": AGENT,
     "tests/merbridge/test_host_to_pod.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
     "tests/merbridge/test_host_to_pod.py::test_fail_open_lets_connections_through": AGENT,

@@ -18,6 +18,8 @@ from merbridge.datapath.addresses import as_address
 from merbridge.demo.pod import listen
 from merbridge.demo.workloads import Host, Pod, Workload
 from programs.maps import IN_MESH, places
+from pybpfasm.errors import KernelError
+from pybpfasm.kernel import Link
 
 OUT_PORT, IN_PORT, HBONE_PORT, POD_PORT = 15001, 15006, 15008, 8080
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -433,6 +435,30 @@ def test_an_agents_restart_changes_nothing(cluster: Cluster, outside: PodSockets
         assert sorted(path.name for path in (cluster.bpffs / "devices").iterdir()) == links
         assert exchanges(client, accepted)
         opened(cluster, outside, listener)[1].close()
+
+
+def test_what_is_removed_by_hand_comes_back(
+    cluster: Cluster, outside: PodSockets, listener: socket.socket, agent: Agent
+) -> None:
+    """A pin, a link detached, an entry: the next look makes it good, and connections are captured again."""
+    with cluster.pinned(places, "places") as known:
+        cookie = known[as_address(ip_address(cluster.app.ip))].netns_cookie
+        pin = cluster.bpffs / "devices" / f"to_pod-{cookie:x}"
+        pin.unlink()
+        wait_until(pin.exists, "the pin is there again", 12)
+        with Link.open(pin) as link:
+            link.detach()
+        known.delete(as_address(ip_address(cluster.app.ip)))
+    wait_until(lambda: captured(cluster, cluster.app), "the entry is there again", 12)
+    wait_until(lambda: attached_at(pin), "the program is attached again", 12)
+    opened(cluster, outside, listener)[1].close()
+
+
+def attached_at(pin: Path) -> bool:
+    """Whether a link is pinned, and attached to something."""
+    with contextlib.suppress(KernelError), Link.open(pin) as link:
+        return link.info().target != 0
+    return False
 
 
 def test_a_pod_in_a_new_namespace_is_captured(
