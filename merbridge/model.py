@@ -11,6 +11,9 @@ BYPASS_INBOUND = "ambient.istio.io/bypass-inbound-capture"
 DNS_CAPTURE = "ambient.istio.io/dns-capture"
 SIDECAR_STATUS = "sidecar.istio.io/status"
 
+# What Istio takes for true in an annotation (Go's strconv.ParseBool).
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
+
 _CONFIG_HASH = "kubernetes.io/config.hash"
 _STATIC_UID_LENGTH = 32
 
@@ -68,12 +71,12 @@ class Pod:
     @property
     def bypasses_inbound(self) -> bool:
         """Whether connections to the pod are to be left alone."""
-        return self.annotations.get(BYPASS_INBOUND) == "true"
+        return self.annotations.get(BYPASS_INBOUND) in _TRUE
 
     @property
     def captures_dns(self) -> bool:
         """Whether the pod's questions to DNS servers are to go to ztunnel, if it is enrolled."""
-        return self.annotations.get(DNS_CAPTURE) == "true"
+        return self.annotations.get(DNS_CAPTURE) in _TRUE
 
 
 @attrs.frozen

@@ -2,19 +2,17 @@
 
 sendmsg4 and 6 turn what an unconnected socket sends, `connect` what a connected one does; recvmsg4 and 6 put the
 server's address in place of ztunnel's. They do not see what is asked: of several questions that wait on one socket, the
-first answer is taken for the first question's. A question without an answer is given up when later ones are there.
+first answer is taken for the first question's. ztunnel's two addresses tell IPv4's from IPv6's. A question is given up
+when the next one comes a second later, so that one lost answer does not make all that follow wrong.
 """
 
 import pybpfasm as bpf
 from programs.callers import (
-    AF_INET,
-    AF_INET6,
     ANY,
     PASS,
     REFUSE,
     V4_MAPPED,
     caller_of,
-    is_same,
     is_v4_mapped,
     stays_in_pod,
     stays_in_pod6,
@@ -28,7 +26,7 @@ from programs.maps import (
     Address,
     Count,
     DnsState,
-    Endpoint,
+    Questions,
     dns_state,
     settings,
 )
@@ -38,35 +36,35 @@ from pybpfasm import helpers as h
 DNS_PORT = 15053
 NAMES_PORT = 53
 NO_PORT = htons(0)
-NO_ADDRESS = Address(w0=ANY, w1=ANY, w2=ANY, w3=ANY)
 
-# How long an answer is waited for when another one comes: resolvers ask again after 5 s.
-PATIENCE_NS = 5_000_000_000
+# Who asks again after so long has his answers, or has given up: by default resolvers ask again after 2 s or more.
+PATIENCE_NS = 1_000_000_000
+
+TCP_ESTABLISHED = 1  # what a connected socket's state is called, of UDP too
 
 
 @bpf.inline
-def remember(state: DnsState, to: Address, family: int) -> None:
+def remember(questions: Questions, to: Address) -> None:
     """A server is asked by an unconnected socket."""
-    asked = state.asked[state.next & (QUESTIONS - 1)]
-    asked.server.ip = to
-    asked.server.port = htons(NAMES_PORT)
-    asked.server.family = family
-    asked.at = h.ktime_get_ns()
-    state.next += 1
-    if state.next - state.first > QUESTIONS:
-        state.first = state.next - QUESTIONS
+    now = h.ktime_get_ns()
+    if now - questions.at > PATIENCE_NS:
+        questions.first = questions.next
+    questions.at = now
+    questions.servers[questions.next & (QUESTIONS - 1)] = to
+    questions.next += 1
+    if questions.next - questions.first > QUESTIONS:
+        questions.first = questions.next - QUESTIONS
 
 
 @bpf.inline
-def keep(state: DnsState, to: Address, ztunnel: Address, family: int, *, connected: bool) -> None:
+def keep(state: DnsState, questions: Questions, to: Address, ztunnel: Address, *, connected: bool) -> None:
     """Keep what a question's answer has to show."""
-    state.ztunnel = ztunnel
     if connected:
         state.connected.ip = to
         state.connected.port = htons(NAMES_PORT)
-        state.connected.family = family
     else:
-        remember(state, to, family)
+        questions.ztunnel = ztunnel
+        remember(questions, to)
     count(Count.DNS_REDIRECTED)
 
 
@@ -84,7 +82,7 @@ def redirected4(ctx: SockAddr, to: Address, *, v4_mapped: bool, connected: bool)
         count(Count.REFUSED_NO_MEMORY)
         return REFUSE
     place = Address(w0=ANY, w1=ANY, w2=V4_MAPPED, w3=ztunnel.ip4)
-    keep(state, to, place, AF_INET, connected=connected)
+    keep(state, state.ip4, to, place, connected=connected)
     if v4_mapped:
         ctx.user_ip6[3] = ztunnel.ip4
     else:
@@ -106,7 +104,7 @@ def redirected6(ctx: SockAddr, to: Address, *, connected: bool) -> int:
     if state is None:
         count(Count.REFUSED_NO_MEMORY)
         return REFUSE
-    keep(state, to, ztunnel.ip6, AF_INET6, connected=connected)
+    keep(state, state.ip6, to, ztunnel.ip6, connected=connected)
     ctx.user_ip6[0] = ztunnel.ip6.w0
     ctx.user_ip6[1] = ztunnel.ip6.w1
     ctx.user_ip6[2] = ztunnel.ip6.w2
@@ -116,20 +114,20 @@ def redirected6(ctx: SockAddr, to: Address, *, connected: bool) -> int:
 
 
 @bpf.inline
-def forget_connection(ctx: SockAddr) -> None:
-    """The socket is connected to something else now."""
-    state = dns_state.get(ctx.sk)
-    if state is not None:
-        state.connected.port = NO_PORT
+def left_alone(ctx: SockAddr, *, connected: bool) -> int:
+    """Let pass what is to another port. A socket that dials ztunnel's port itself is connected where it has dialled."""
+    if connected and ctx.user_port == htons(DNS_PORT):
+        state = dns_state.get(ctx.sk)
+        if state is not None:
+            state.connected.port = NO_PORT
+    return PASS
 
 
 @bpf.inline
 def asks4(ctx: SockAddr, *, connected: bool) -> int:
     """A datagram, or a connection of UDP, to an IPv4 address, by a hook that has addresses of IPv4."""
     if ctx.user_port != htons(NAMES_PORT):
-        if connected:
-            forget_connection(ctx)
-        return PASS
+        return left_alone(ctx, connected=connected)
     caller = caller_of(ctx)
     if caller is None:
         return PASS
@@ -143,16 +141,14 @@ def asks4(ctx: SockAddr, *, connected: bool) -> int:
 def asks6(ctx: SockAddr, *, connected: bool) -> int:
     """The same by a hook that has addresses of IPv6."""
     if ctx.user_port != htons(NAMES_PORT):
-        if connected:
-            forget_connection(ctx)
-        return PASS
+        return left_alone(ctx, connected=connected)
     caller = caller_of(ctx)
     if caller is None:
         return PASS
     if caller.flags & DNS == 0:
         return PASS
     to = Address(w0=ctx.user_ip6[0], w1=ctx.user_ip6[1], w2=ctx.user_ip6[2], w3=ctx.user_ip6[3])
-    if is_v4_mapped(to):
+    if connected and is_v4_mapped(to):  # datagrams to such addresses come by sendmsg4
         if stays_in_pod(to.w3, caller):
             return PASS
         return redirected4(ctx, to, v4_mapped=True, connected=connected)
@@ -174,76 +170,77 @@ def sendmsg6(ctx: SockAddr) -> int:
 
 
 @bpf.inline
-def oldest(state: DnsState) -> int:
-    """Which of the questions an answer is for: the oldest that is not given up; the last, if none waits."""
-    if state.first == state.next:
-        return state.next - 1
-    now = h.ktime_get_ns()
-    for _ in bpf.unroll(range(QUESTIONS - 1)):
-        if state.next - state.first < 2 or now - state.asked[state.first & (QUESTIONS - 1)].at < PATIENCE_NS:
-            break
-        state.first += 1
-    state.first += 1
-    return state.first - 1
+def answered(questions: Questions) -> Address:
+    """The server that an answer is from: the one that waits longest; if none waits, the last that was asked."""
+    behind = questions.first
+    if behind != questions.next:
+        behind += 1
+        questions.first = behind
+    return questions.servers[(behind - 1) & (QUESTIONS - 1)]
 
 
 @bpf.inline
-def set_answered(server: Endpoint, state: DnsState) -> None:
-    """Make it the server that an answer is from. To a connected socket only its peer's answers come."""
-    if state.connected.port != NO_PORT:
-        server.ip = state.connected.ip
-        server.port = state.connected.port
-    else:
-        asked = state.asked[oldest(state) & (QUESTIONS - 1)]
-        server.ip = asked.server.ip
-        server.port = asked.server.port
+def is_from(ctx: SockAddr, at: Address) -> bool:
+    """Whether an address of a hook of IPv6 is this one; addresses differ in their last words mostly."""
+    last_equal = ctx.user_ip6[3] == at.w3 and ctx.user_ip6[2] == at.w2
+    return last_equal and ctx.user_ip6[1] == at.w1 and ctx.user_ip6[0] == at.w0
 
 
 @bpf.inline
-def is_from_ztunnel(ctx: SockAddr, state: DnsState) -> bool:
-    """Whether an address of a hook of IPv6 is where the questions went."""
-    at = Address(w0=ctx.user_ip6[0], w1=ctx.user_ip6[1], w2=ctx.user_ip6[2], w3=ctx.user_ip6[3])
-    return is_same(at, state.ztunnel)
-
-
-@bpf.inline
-def show6(ctx: SockAddr, server: Endpoint) -> None:
+def show6(ctx: SockAddr, server: Address) -> None:
     """Put a server's address in place, by a hook of IPv6."""
-    ctx.user_ip6[0] = server.ip.w0
-    ctx.user_ip6[1] = server.ip.w1
-    ctx.user_ip6[2] = server.ip.w2
-    ctx.user_ip6[3] = server.ip.w3
-    ctx.user_port = server.port
+    ctx.user_ip6[0] = server.w0
+    ctx.user_ip6[1] = server.w1
+    ctx.user_ip6[2] = server.w2
+    ctx.user_ip6[3] = server.w3
+
+
+@bpf.inline
+def asking(ctx: SockAddr) -> DnsState | None:
+    """What is known of a socket that has received a datagram, if that may be an answer."""
+    if ctx.user_port != htons(DNS_PORT):
+        return None
+    return dns_state.get(ctx.sk)
 
 
 @bpf.recvmsg4
 def recvmsg4(ctx: SockAddr) -> int:
     """An AF_INET socket is told where a datagram came from."""
-    if ctx.user_port != htons(DNS_PORT):
-        return PASS
-    state = dns_state.get(ctx.sk)
+    state = asking(ctx)
     if state is None:
         return PASS
-    if ctx.user_ip4 != state.ztunnel.w3:
-        return PASS
-    server = Endpoint(ip=NO_ADDRESS, port=NO_PORT)
-    set_answered(server, state)
-    ctx.user_ip4 = server.ip.w3
-    ctx.user_port = server.port
+    if ctx.sk.state == TCP_ESTABLISHED:
+        # Only its peer's datagrams come to a connected socket.
+        if state.connected.port == NO_PORT:
+            return PASS
+        server = state.connected.ip
+    else:
+        if ctx.user_ip4 != state.ip4.ztunnel.w3:
+            return PASS
+        server = answered(state.ip4)
+    ctx.user_ip4 = server.w3
+    ctx.user_port = htons(NAMES_PORT)
     return PASS
 
 
 @bpf.recvmsg6
 def recvmsg6(ctx: SockAddr) -> int:
     """An AF_INET6 socket is told where a datagram came from, by IPv4 too."""
-    if ctx.user_port != htons(DNS_PORT):
-        return PASS
-    state = dns_state.get(ctx.sk)
+    state = asking(ctx)
     if state is None:
         return PASS
-    if not is_from_ztunnel(ctx, state):
-        return PASS
-    server = Endpoint(ip=NO_ADDRESS, port=NO_PORT)
-    set_answered(server, state)
+    if ctx.sk.state != TCP_ESTABLISHED:
+        if is_from(ctx, state.ip4.ztunnel):
+            questions = state.ip4
+        elif is_from(ctx, state.ip6.ztunnel):
+            questions = state.ip6
+        else:
+            return PASS
+        server = answered(questions)
+    else:
+        if state.connected.port == NO_PORT:
+            return PASS
+        server = state.connected.ip
     show6(ctx, server)
+    ctx.user_port = htons(NAMES_PORT)
     return PASS

@@ -151,29 +151,32 @@ class SocketState(Struct):
     enrolled: u32
 
 
-class Asked(Struct):
-    """A DNS server that was asked, and when (ktime, nanoseconds)."""
-
-    server: Endpoint
-    at: u64
-
-
 # How many questions of a socket may wait for their answers; a power of two.
 QUESTIONS = 8
+
+
+class Questions(Struct):
+    """The last DNS servers that a socket has asked by one family, a ring: from `first` to `next` they wait for answers.
+
+    `ztunnel` is where the questions went instead, `at` when the last one did (ktime, nanoseconds).
+    """
+
+    servers: Annotated[list[Address], Length(QUESTIONS)]
+    first: u64
+    next: u64
+    at: u64
+    ztunnel: Address
 
 
 class DnsState(Struct):
     """What is known of a UDP socket whose DNS is captured; it lives and ends with the socket.
 
-    `asked` is a ring, in which the questions from `first` to `next` wait for answers. `connected` is the server that
-    the socket is connected to, with port 0 for none; `ztunnel` is the address that the questions went to.
+    `connected` is the server that it was connected to last, with port 0 for none.
     """
 
-    asked: Annotated[list[Asked], Length(QUESTIONS)]
-    first: u32
-    next: u32
+    ip4: Questions
+    ip6: Questions
     connected: Endpoint
-    ztunnel: Address
 
 
 class SocketKey(Struct):

@@ -13,7 +13,7 @@ from pybpfasm.spec import ProgramSpec
 TWINS = Path(__file__).parent / "twins"
 
 # One file for each of programs/ that has programs in it.
-SOURCES = ("connect.c", "getpeername.c", "getsockopt.c", "redirect.c", "sockops.c")
+SOURCES = ("connect.c", "dns.c", "getpeername.c", "getsockopt.c", "redirect.c", "sockops.c")
 
 # A function of C cannot have the name of its section.
 _NAMES = {"socket_event": "sockops"}

@@ -47,12 +47,26 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "another level": {"level": 1},
         "another socket": {"state": None},
     },
+    "recvmsg4": {"answered": {}, "connected": {"connected": True}, "another datagram": {"port": 53}},
+    "recvmsg6": {
+        "answered": {"from": f"::ffff:{ZTUNNEL_IP}"},
+        "IPv6 answered": {},
+        "connected": {"connected": True},
+        "another datagram": {"port": 53},
+    },
     "redirect": {
         "redirected": {},
         "by TCP": {"by_tcp": 1},
         "to the app": {"side": 1},
         "another socket": {"side": None},
     },
+    "sendmsg4": {
+        "asked": {},
+        "first asked": {"storage": "new"},
+        "another pod": {"netns": "in mesh"},
+        "elsewhere": {"port": 80},
+    },
+    "sendmsg6": {"asked": {}, "another pod": {"netns": "in mesh"}, "elsewhere": {"port": 80}},
     "sockops": {
         "SYN leaves": {"op": 3},
         "client established": {"op": 4},

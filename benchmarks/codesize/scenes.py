@@ -111,10 +111,27 @@ def state_bytes(
     )
 
 
-def dns_bytes(*, connected: tuple[str, int] = (SERVICE, 53)) -> bytes:
-    """A `DnsState` of a socket that is connected to a server."""
-    server = address6(connected[0]) + struct.pack(">H", connected[1]) + struct.pack("<H", 2)
-    return bytes(8 * 32) + struct.pack("<II", 0, 0) + server + address6(ZTUNNEL_IP) + bytes(4)
+SERVERS, SERVERS6 = [f"10.96.0.{number}" for number in range(8)], [f"fd00:96::{number}" for number in range(8)]
+NOW = 5_000_000_000
+
+
+def dns_bytes(
+    *,
+    connected: tuple[str, int] = (SERVICE, 53),
+    ztunnel: tuple[str, str] = (ZTUNNEL_IP, ZTUNNEL_IP6),
+    first: int = 3,
+    waiting: int = 2,
+    age: int = 0,
+) -> bytes:
+    """A `DnsState` of a socket that is connected to a server, and has asked some by either family."""
+    server = address6(connected[0]) + struct.pack(">HH4x", connected[1], 0)
+    return (
+        b"".join(
+            b"".join(map(address6, asked)) + struct.pack("<QQQ", first, first + waiting, NOW - age) + address6(at)
+            for asked, at in zip((SERVERS, SERVERS6), ztunnel, strict=True)
+        )
+        + server
+    )
 
 
 def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
@@ -210,18 +227,20 @@ def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) ->
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["storage"] == "there":
         _storage(maps).set_value(app, state_bytes(generation=7, by_tcp=1))
-        _dns(maps).set_value(app, dns_bytes())
-    context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=scene["protocol"], sk=app)
-    return Setting(context, maps, sim.World(cgroup_id=CGROUP), _failing(scene), {"app": app})
+        _dns(maps).set_value(app, dns_bytes(waiting=scene.get("waiting", 2), age=scene.get("age", 0)))
+    protocol = scene.get("protocol", 17)
+    context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=protocol, sk=app)
+    world = sim.World(cgroup_id=CGROUP, clock_ns=NOW)
+    return Setting(context, maps, world, _failing(scene), {"app": app})
 
 
 def connect4(collection: CollectionSpec, scene: Scene) -> Setting:
-    """A connect() to an IPv4 address."""
+    """A connect() or a datagram to an IPv4 address."""
     return _connecting(collection, scene, scene["to"], "::")
 
 
 def connect6(collection: CollectionSpec, scene: Scene) -> Setting:
-    """A connect() to an IPv6 address."""
+    """A connect() or a datagram to an IPv6 address."""
     return _connecting(collection, scene, "0.0.0.0", scene["to"])  # noqa: S104 - not set
 
 
@@ -231,6 +250,48 @@ def _storage(maps: dict[str, sim.Map]) -> Any:
 
 def _dns(maps: dict[str, sim.Map]) -> Any:
     return maps["dns_state"]
+
+
+# --- sendmsg4, sendmsg6, recvmsg4, recvmsg6 ---------------------------------------------------------------------------
+
+_SENDING: dict[str, tuple[Any, ...]] = {
+    **{name: options for name, options in _CONNECTING.items() if name != "protocol"},
+    "netns": ("dns", "unknown", "in mesh", "outside", "host"),
+    "port": (53, 80, 0, DNS_PORT),
+    "waiting": (2, 0, 7, 8),
+    "age": (0, 900_000_000, 1_100_000_000),
+}
+SENDMSG4: Choices = {**_SENDING, "to": _IP4}
+SENDMSG6: Choices = {**_SENDING, "to": (SERVICE6, *CONNECT6["to"])}
+
+_RECEIVING: dict[str, tuple[Any, ...]] = {
+    "port": (DNS_PORT, 53, 0),
+    "connected": (False, True),
+    "question": ((SERVICE, 53), None, (SERVICE6, 53), (SERVICE, 0)),
+    "waiting": (2, 0, 1, 8),
+    "first": (3, 0, 7, (1 << 40) + 5),
+}
+RECVMSG4: Choices = {**_RECEIVING, "from": (ZTUNNEL_IP, SERVICE, "0.0.0.0")}  # noqa: S104 - an address that is not set
+RECVMSG6: Choices = {
+    **_RECEIVING,
+    "from": (
+        ZTUNNEL_IP6,
+        *(f"{words}:{ZTUNNEL_IP}" for words in ("::ffff", "::fffe", "0:0:0:1:0:ffff", "1::ffff")),
+        *CONNECT6["to"],
+    ),
+}
+
+
+def recvmsg(collection: CollectionSpec, scene: Scene) -> Setting:
+    """A datagram that the kernel has received."""
+    maps = _maps(collection, scene)
+    app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS, protocol=17, state=1 if scene["connected"] else 7)
+    if scene["question"] is not None:
+        state = dns_bytes(connected=scene["question"], first=scene["first"], waiting=scene["waiting"])
+        _dns(maps).set_value(app, state)
+    ip4, ip6 = ("0.0.0.0", scene["from"]) if ":" in scene["from"] else (scene["from"], "::")  # noqa: S104 - not set
+    context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=17, sk=app)
+    return Setting(context, maps, sim.World(), {}, {"app": app})
 
 
 # --- getpeername4, getpeername6 ---------------------------------------------------------------------------------------
@@ -448,6 +509,7 @@ ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
     "getpeername4": ({"protocol": 17, "port": DNS_PORT},),
     "getpeername6": ({"protocol": 17, "port": DNS_PORT},),
     "getsockopt": ({"level": 41, "family": 10},),
+    "recvmsg6": ({"from": f"::ffff:{ZTUNNEL_IP}"},),
     "sockops": (
         {"op": 4},
         {"op": 5, "to_ztunnel": False},
@@ -464,6 +526,10 @@ PROGRAMS: Mapping[str, tuple[Make, Choices]] = {
     "getpeername4": (getpeername, GETPEERNAME),
     "getpeername6": (getpeername, GETPEERNAME),
     "getsockopt": (getsockopt, GETSOCKOPT),
+    "recvmsg4": (recvmsg, RECVMSG4),
+    "recvmsg6": (recvmsg, RECVMSG6),
     "redirect": (redirect, REDIRECT),
+    "sendmsg4": (connect4, SENDMSG4),
+    "sendmsg6": (connect6, SENDMSG6),
     "sockops": (sockops, SOCKOPS),
 }

@@ -119,8 +119,9 @@ class Datapath:
                 else:
                     link.update(self._programs[name])
                     _aside(self._pins.links / name).unlink(missing_ok=True)
-            for name in set(ATTACH_ORDER) - set(wanted):
-                (self._pins.links / name).unlink(missing_ok=True)
+            for name in reversed(ATTACH_ORDER):
+                if name not in wanted:
+                    (self._pins.links / name).unlink(missing_ok=True)
         except BpfError as error:
             raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
         finally:

@@ -19,7 +19,7 @@ from merbridge.reconcile.desired import (
     memory,
 )
 from merbridge.watchers import Netns, NodeObservation, PodPresence
-from programs.maps import IN_MESH, IS_ZTUNNEL
+from programs.maps import DNS, IN_MESH, IS_ZTUNNEL
 
 HOST_COOKIE = 1
 HOST_NETNS = Netns(1, HOST_COOKIE, frozenset())
@@ -152,6 +152,17 @@ def test_inbound_are_the_addresses_of_enrolled_pods() -> None:
         ]
     )
     assert result.inbound == {WEB_IP}
+
+
+def test_dns_is_captured_of_enrolled_pods_that_ask_for_it() -> None:
+    """Not of those outside, and of none where it is switched off."""
+    asks = {"ambient.istio.io/dns-capture": "true"}
+    pods = [pod(annotations=asks), pod("other"), pod("out", labels=NONE, annotations=asks)]
+    seen = [present("web", netns(7), cgroups=[70]), present("other", netns(8)), present("out", netns(9))]
+    result = wanted(pods, seen)
+    assert {cookie: result.netns[cookie].flags for cookie in (7, 8, 9)} == {7: IN_MESH | DNS, 8: IN_MESH, 9: 0}
+    assert result.cgroups[70].flags == IN_MESH | DNS
+    assert wanted(pods, seen, policy=EnrolmentPolicy(capture_dns=False)).netns[7].flags == IN_MESH
 
 
 def test_exempt_cgroups_are_marked_but_never_instead_of_a_pods() -> None:

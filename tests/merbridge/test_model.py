@@ -144,3 +144,18 @@ def test_kubelet_uid_of_static_pods() -> None:
     assert pod(annotations={"kubernetes.io/config.hash": digest}).kubelet_uid == digest
     assert pod(annotations={"kubernetes.io/config.hash": other_pod}).kubelet_uid == pod().uid
     assert pod().kubelet_uid == pod().uid
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((value, True) for value in ("1", "t", "true", "True", "TRUE")),
+        *((value, False) for value in ("false", "0", "", "yes", " true")),
+    ],
+)
+def test_annotations_are_true_where_istio_takes_them_so(value: str, expected: bool) -> None:
+    """Both that ask for something of the datapath; without them it is not asked for."""
+    assert pod(annotations={"ambient.istio.io/dns-capture": value}).captures_dns is expected
+    assert pod(annotations={"ambient.istio.io/bypass-inbound-capture": value}).bypasses_inbound is expected
+    assert not pod().captures_dns
+    assert not pod().bypasses_inbound

@@ -741,6 +741,16 @@ o.a = p.b
 """,
         {"a": 3},
     ),
+    ("p = o.first if v.b == 3 else o.second\np.x = 5", {"first": Inner(x=5, y=0)}),
+    (
+        """
+p = side(o, v.b)
+if p is not None:
+    p.y = 6
+o.c = side(o, v.c) is None
+""",
+        {"second": Inner(x=0, y=6), "c": 1},
+    ),
 ]
 
 MORE = """
@@ -780,6 +790,12 @@ def pick(given: In) -> In | None:
     if given.b == 4:
         return None
     return given
+
+@bpf.inline
+def side(out: Out, which: int) -> Inner | None:
+    if which == 3:
+        return out.second
+    return None
 """
 
 

@@ -120,7 +120,7 @@ int connect4(struct bpf_sock_addr *ctx)
 	__u32 enrolled;
 
 	if (ctx->protocol != IPPROTO_TCP)
-		return ctx->protocol == IPPROTO_UDP ? asks4(ctx) : PASS;
+		return ctx->protocol == IPPROTO_UDP ? asks4(ctx, 1) : PASS;
 	caller = caller_of(ctx);
 	if (!caller)
 		return PASS;
@@ -144,7 +144,7 @@ int connect6(struct bpf_sock_addr *ctx)
 	int mapped;
 
 	if (ctx->protocol != IPPROTO_TCP)
-		return ctx->protocol == IPPROTO_UDP ? asks6(ctx) : PASS;
+		return ctx->protocol == IPPROTO_UDP ? asks6(ctx, 1) : PASS;
 	caller = caller_of(ctx);
 	if (!caller)
 		return PASS;

@@ -4,39 +4,30 @@
 #define DNS_PORT 15053
 #define IPPROTO_UDP 17
 
-static __always_inline struct socket_state *redirected(struct bpf_sock_addr *ctx)
+static __always_inline struct endpoint *server(struct bpf_sock_addr *ctx)
 {
-	struct socket_state *state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, 0);
+	struct dns_state *state;
 
-	if (!state)
+	if (ctx->user_port != bpf_htons(DNS_PORT))
 		return NULL;
-	if (!state->id.client || state->side != CLIENT)
-		return NULL;
-	return state;
+	state = bpf_sk_storage_get(&dns_state, ctx->sk, NULL, 0);
+	return state && state->connected.port ? &state->connected : NULL;
 }
 
-static __always_inline int is_asking(struct bpf_sock_addr *ctx, struct dns_state *state)
+static __always_inline struct endpoint *dialled(struct bpf_sock_addr *ctx)
 {
-	return state->connected.port && ctx->user_port == bpf_htons(DNS_PORT);
-}
-
-static __always_inline struct endpoint *peer_of(struct bpf_sock_addr *ctx)
-{
-	struct dns_state *question;
 	struct socket_state *state;
 
-	if (ctx->protocol == IPPROTO_UDP) {
-		question = bpf_sk_storage_get(&dns_state, ctx->sk, NULL, 0);
-		return question && is_asking(ctx, question) ? &question->connected : NULL;
-	}
-	state = redirected(ctx);
-	return state ? &state->original : NULL;
+	if (ctx->protocol == IPPROTO_UDP)
+		return server(ctx);
+	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, 0);
+	return state && state->id.client && state->side == CLIENT ? &state->original : NULL;
 }
 
 SEC("cgroup/getpeername4")
 int getpeername4(struct bpf_sock_addr *ctx)
 {
-	struct endpoint *peer = peer_of(ctx);
+	struct endpoint *peer = dialled(ctx);
 
 	if (peer) {
 		ctx->user_ip4 = peer->ip.w[3];
@@ -48,7 +39,7 @@ int getpeername4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int getpeername6(struct bpf_sock_addr *ctx)
 {
-	struct endpoint *peer = peer_of(ctx);
+	struct endpoint *peer = dialled(ctx);
 
 	if (peer) {
 		ctx->user_ip6[0] = peer->ip.w[0];

@@ -75,19 +75,20 @@ struct socket_state {
 	__u32 enrolled;
 };
 
-struct asked {
-	struct endpoint server;
-	__u64 at;
-};
-
 #define QUESTIONS 8
 
-struct dns_state {
-	struct asked asked[QUESTIONS];
-	__u32 first;
-	__u32 next;
-	struct endpoint connected;
+struct questions {
+	struct address servers[QUESTIONS];
+	__u64 first;
+	__u64 next;
+	__u64 at;
 	struct address ztunnel;
+};
+
+struct dns_state {
+	struct questions ip4;
+	struct questions ip6;
+	struct endpoint connected;
 };
 
 struct socket_key {

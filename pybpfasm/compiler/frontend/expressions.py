@@ -37,7 +37,7 @@ from pybpfasm.isa import Alu
 from pybpfasm.lang.contexts import Context
 from pybpfasm.lang.globals import Global, ReadOnly
 from pybpfasm.lang.maps import MapDeclaration
-from pybpfasm.lang.types import IntType, NetworkType, be16, be32, be64
+from pybpfasm.lang.types import IntType, NetworkType, StructType, be16, be32, be64
 
 if TYPE_CHECKING:
     from pybpfasm.compiler.frontend.lowering import Lowering
@@ -303,6 +303,8 @@ class Expressions:
             lowering.enter(junction)
             if lowering.reachable:
                 value = self.value(side)
+                if isinstance(value, Place) and isinstance(value.type, StructType):
+                    value = lowering.memory.naming(side, value)
                 names = lowering.frame.names
                 assert names is not None  # noqa: S101 - an expression does not leave
                 sides.append((side, value, lowering.block, names))

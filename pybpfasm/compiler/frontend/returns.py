@@ -8,6 +8,7 @@ from pybpfasm.compiler.frontend.conditions import RESULT
 from pybpfasm.compiler.frontend.expressions import known_limit
 from pybpfasm.compiler.frontend.values import UNSIGNED, Constant, Place, Pointer, PointerTarget, Scalar, Value, describe
 from pybpfasm.ir.operations import Return
+from pybpfasm.lang.types import StructType
 from pybpfasm.records import define, evolve
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class ToCaller:
                 return evolve(value, nullable=value.nullable or self.expected.nullable)
             case Constant(value=None):
                 return Pointer(0, self._target(node), nullable=True)
+            case Place(type=StructType()) if self.expected.nullable:
+                return self.lowering.memory.naming(node, value)
             case Place():
                 return value
             case _:
