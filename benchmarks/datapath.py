@@ -28,6 +28,7 @@ import attrs
 
 from merbridge.datapath.addresses import as_address, as_ip4
 from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.device_links import DIRECTIONS
 from merbridge.demo.container import opened_pipe
 from merbridge.demo.node import Node
 from merbridge.demo.workloads import Pod
@@ -162,7 +163,7 @@ def attached(node: Node, pod: Pod, splice: str, flags: int = IN_MESH) -> Iterato
             if name == "redirect":
                 if splice != "off":
                     held.enter_context(attach_sockmap(program, loaded.maps["sockets"]))
-            else:
+            elif name not in DIRECTIONS:  # those at devices see none of this: all happens in one namespace
                 held.enter_context(attach_cgroup(program, node.cgroup_root))
         yield programs
 

@@ -2,11 +2,13 @@
 
 import errno
 import platform
+import re
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cluster import SLOWNESS, Agent, Cluster, wait_until
@@ -290,3 +292,15 @@ def test_a_pod_reaches_what_it_is_told_to(cluster: Cluster, outside: PodSockets)
     """After all this the node is well: pods outside the mesh reach each other."""
     assert is_reached(outside, cluster.server.ip, cluster.server_port)
     assert cluster.merbridge("status").returncode in (0, 1)
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    """Each claim of docs/security.md has its test."""
+    here = Path(__file__).parent
+    page = (here.parents[1] / "docs" / "security.md").read_text()
+    named = re.findall(r"`(?:(test_[a-z0-9_]+\.py)(?:::)?)?(test_[a-z0-9_]+)?`", page)
+    found = [(file or Path(__file__).name, name) for file, name in named if file or name]
+    assert len(found) > 20
+    for file, name in found:
+        text = (here / file).read_text()
+        assert not name or f"def {name}(" in text, (file, name)
