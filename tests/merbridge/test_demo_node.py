@@ -1,6 +1,7 @@
 """The demo's node is real: namespaces, cgroups, TCP; and nothing of it stays."""
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -82,7 +83,8 @@ def cgroup2_path(pid: int) -> Path:
 
 
 def open_descriptors() -> list[str]:
-    """What this process's descriptors refer to."""
+    """What this process's descriptors refer to, without what other tests have let go and nobody has collected yet."""
+    gc.collect()
     links = []
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the directory that is being listed
