@@ -48,7 +48,7 @@ sys.stdin.read()
 
 # The app's side: what it sends must come back, as far as anything does; then it ends in one of five ways.
 _CLIENT: Final = """
-import json, os, random, socket, struct, sys, threading
+import errno, json, os, random, socket, struct, sys, threading, time
 address, port, count, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 8
 reset = struct.pack("ii", 1, 0)
 lock, told = threading.Lock(), {"made": 0, "wrong": 0, "cut": 0, "refused": 0}
@@ -65,7 +65,11 @@ def once(chance):
         return
     try:
         one.connect((address, port))
-    except OSError:
+    except OSError as error:
+        one.close()
+        if error.errno == errno.EADDRNOTAVAIL:  # to one address a pod has so many ports; they come back
+            time.sleep(0.5)
+            return once(chance)
         note("refused")
         return
     end = chance.choice(("close", "reset", "half", "unread", "idle"))
