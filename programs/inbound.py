@@ -97,7 +97,7 @@ NO_PORT = htons(0)
 NO_ADDRESS = Address(w0=ANY, w1=ANY, w2=ANY, w3=ANY)
 
 # Headers of IPv6 before TCP's. A packet that has more of them than this is no one's.
-HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
 MOST_HEADERS = 4
 IP6_BYTES = 40
 
@@ -276,10 +276,20 @@ def read6(ctx: SkBuff, segment: Segment) -> int:
 
 
 @bpf.inline
-def find(ctx: SkBuff, segment: Segment, netns_id: int, *, ip6: bool) -> SockCommon | None:
+def read(ctx: SkBuff, segment: Segment) -> int:
+    """Read a packet."""
+    if ctx.protocol == htons(ETHERTYPE_IP4):
+        return read4(ctx, segment)
+    if ctx.protocol == htons(ETHERTYPE_IP6):
+        return read6(ctx, segment)
+    return OTHER
+
+
+@bpf.inline
+def find(ctx: SkBuff, segment: Segment, netns_id: int) -> SockCommon | None:
     """The socket that a segment goes to in a namespace; it has to be released."""
     source, destination = segment.source, segment.destination
-    if ip6:
+    if ctx.protocol == htons(ETHERTYPE_IP6):
         return skc_lookup_tcp(
             ctx,
             Tuple6(
@@ -298,9 +308,9 @@ def find(ctx: SkBuff, segment: Segment, netns_id: int, *, ip6: bool) -> SockComm
 
 
 @bpf.inline
-def is_open(ctx: SkBuff, segment: Segment, netns_id: int, *, ip6: bool) -> bool:
+def is_open(ctx: SkBuff, segment: Segment, netns_id: int) -> bool:
     """Whether a namespace has a socket for a segment's connection; one that listens is for none in particular."""
-    found = find(ctx, segment, netns_id, ip6=ip6)
+    found = find(ctx, segment, netns_id)
     if found is None:
         return False
     state = found.state
@@ -381,32 +391,32 @@ def request(ctx: SkBuff, pod: Place) -> i32:
 
 
 @bpf.inline
-def by_sockets(ctx: SkBuff, segment: Segment, pod: Place, *, ip6: bool, message: bool) -> i32:
+def by_sockets(ctx: SkBuff, segment: Segment, pod: Place, *, message: bool) -> i32:
     """What becomes of a packet of a connection: it goes where its socket is."""
     for which in bpf.unroll((SERVING, BEFORE)):
         ztunnel = ztunnels.lookup(which)
-        if ztunnel is not None and is_open(ctx, segment, ztunnel.netns_id, ip6=ip6):
+        if ztunnel is not None and is_open(ctx, segment, ztunnel.netns_id):
             return hand_over(ctx, ztunnel)
-    if message or is_open(ctx, segment, pod.netns_id, ip6=ip6):
+    if message or is_open(ctx, segment, pod.netns_id):
         return NEXT
     return as_new(ctx, pod)
 
 
 @bpf.inline
-def steered(ctx: SkBuff, segment: Segment, seen: int, *, ip6: bool) -> i32:
+def steered(ctx: SkBuff, segment: Segment, seen: int) -> i32:
     """What becomes of a packet at a pod's device."""
     pod = pod_at(segment.destination)
     if pod is None:
         return NEXT
     if seen == MESSAGE:
-        return by_sockets(ctx, segment, pod, ip6=ip6, message=True)
+        return by_sockets(ctx, segment, pod, message=True)
     if is_of(segment.source, IS_ZTUNNEL):
         return NEXT
     if seen in (FRAGMENTED, CUT):
         return as_new(ctx, pod)
     if is_request(segment):
         return request(ctx, pod)
-    return by_sockets(ctx, segment, pod, ip6=ip6, message=False)
+    return by_sockets(ctx, segment, pod, message=False)
 
 
 @bpf.inline
@@ -424,23 +434,8 @@ def to_pod(ctx: SkBuff) -> int:
     if was_sent_by_ztunnel(ctx):
         return NEXT
     segment = Segment()
-    if ctx.protocol == htons(ETHERTYPE_IP4):
-        seen = read4(ctx, segment)
-        return NEXT if seen == OTHER else steered(ctx, segment, seen, ip6=False)
-    if ctx.protocol == htons(ETHERTYPE_IP6):
-        seen = read6(ctx, segment)
-        return NEXT if seen == OTHER else steered(ctx, segment, seen, ip6=True)
-    return NEXT
-
-
-@bpf.inline
-def read(ctx: SkBuff, segment: Segment) -> int:
-    """Read a packet."""
-    if ctx.protocol == htons(ETHERTYPE_IP4):
-        return read4(ctx, segment)
-    if ctx.protocol == htons(ETHERTYPE_IP6):
-        return read6(ctx, segment)
-    return OTHER
+    seen = read(ctx, segment)
+    return NEXT if seen == OTHER else steered(ctx, segment, seen)
 
 
 @bpf.tc
@@ -469,20 +464,11 @@ def from_pod(ctx: SkBuff) -> int:
     segment = Segment()
     if read(ctx, segment) != SEGMENT or is_of(segment.destination, IS_ZTUNNEL):
         return NEXT
-    ip6 = ctx.protocol == htons(ETHERTYPE_IP6)
     for which in bpf.unroll((SERVING, BEFORE)):
         ztunnel = ztunnels.lookup(which)
-        if ztunnel is not None and is_open_either(ctx, segment, ztunnel.netns_id, ip6):
+        if ztunnel is not None and is_open(ctx, segment, ztunnel.netns_id):
             return hand_over(ctx, ztunnel)
     return NEXT
-
-
-@bpf.inline
-def is_open_either(ctx: SkBuff, segment: Segment, netns_id: int, ip6: bool) -> bool:
-    """`is_open` for a family that is told at run time."""
-    if ip6:
-        return is_open(ctx, segment, netns_id, ip6=True)
-    return is_open(ctx, segment, netns_id, ip6=False)
 
 
 @bpf.tc
@@ -511,14 +497,14 @@ def from_ztunnel(ctx: SkBuff) -> int:
 
 
 @bpf.inline
-def assigned(ctx: SkBuff, segment: Segment, *, ip6: bool) -> i32:
+def assigned(ctx: SkBuff, segment: Segment) -> i32:
     """Give a segment of no connection to the socket that listens at ztunnel's port."""
-    if is_open(ctx, segment, CURRENT_NETNS, ip6=ip6):
+    if is_open(ctx, segment, CURRENT_NETNS):
         return NEXT
     if segment.destination_port != htons(HBONE_PORT):
         segment.destination_port = htons(IN_PORT)
     segment.source_port = NO_PORT  # which no connection has: a listening socket is found
-    listener = find(ctx, segment, CURRENT_NETNS, ip6=ip6)
+    listener = find(ctx, segment, CURRENT_NETNS)
     if listener is None:
         return DROP
     refused = h.sk_assign(ctx, listener, 0)
@@ -543,6 +529,4 @@ def at_ztunnel(ctx: SkBuff) -> int:
     ctx.mark = ROUTE_MARK
     if seen != SEGMENT or not for_pod:
         return NEXT  # of fragments a whole is made first
-    if ctx.protocol == htons(ETHERTYPE_IP6):
-        return assigned(ctx, segment, ip6=True)
-    return assigned(ctx, segment, ip6=False)
+    return assigned(ctx, segment)
