@@ -164,12 +164,12 @@ class Agent:
     last_look: float = attrs.field(factory=time.monotonic)
     rescan_seconds: float = _RESCAN_SECONDS
     reconciling: Timing = attrs.field(factory=Timing)
+    host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
     snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
     _in_map: frozenset[int] = frozenset()
-    host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
 
     def observe(self) -> "Desired":
         """What should be, by the last good state of the source and a look at the node now."""

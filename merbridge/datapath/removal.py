@@ -6,6 +6,7 @@ import programs.maps as layouts
 from merbridge.datapath.device_links import remove_filters
 from merbridge.datapath.pins import Pins
 from merbridge.datapath.routes import forget_routes_of
+from merbridge.errors import MerbridgeError
 from merbridge.watchers.netns import NetnsGoneError, in_netns_of, read_netns
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel import Map, TypedMap, features
@@ -23,7 +24,9 @@ def remove_everything(pins: Pins, proc: Path, host_pid: int) -> int:
         try:
             in_netns_of(read_netns(host_pid, proc), proc, remove_filters)
         except NetnsGoneError:
-            return removed
+            raise MerbridgeError(
+                f"{proc}: process {host_pid} has ended: see --host-pid; tc filters are left at pods' devices"
+            ) from None
     return removed
 
 

@@ -32,6 +32,7 @@ LEFT_OUT = {
     "tests/merbridge/test_inbound.py::test_a_new_ztunnel_takes_over": AGENT,
     "tests/merbridge/test_inbound.py::test_a_pod_can_ask_to_be_left_alone": AGENT,
     "tests/merbridge/test_inbound.py::test_a_pod_in_a_new_namespace_is_captured": AGENT,
+    "tests/merbridge/test_inbound.py::test_pods_without_a_device_on_the_host_are_told": AGENT,
     "tests/merbridge/test_inbound.py::test_switched_off": AGENT,
     "tests/merbridge/test_inbound.py::test_what_is_removed_by_hand_comes_back": AGENT,
     "tests/merbridge/test_inbound.py::test_without_ztunnel_nothing_arrives": AGENT,

@@ -40,3 +40,18 @@ def ztunnel(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
     """Sockets of ztunnel."""
     with PodSockets(cluster.ztunnel) as sockets:
         yield sockets
+
+
+@pytest.fixture(scope="module")
+def outside(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
+    """Sockets of a pod outside the mesh."""
+    with PodSockets(cluster.outside) as sockets:
+        yield sockets
+
+
+@pytest.fixture
+def fresh_sockets(app: PodSockets, outside: PodSockets, ztunnel: PodSockets, host: PodSockets) -> Iterator[None]:
+    """For a test that begins without the last one's sockets: whatever it makes is closed after it."""
+    yield
+    for sockets in (app, outside, ztunnel, host):
+        sockets.close_all()

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,26 +24,13 @@ SO_MARK, IP_HDRINCL, IP_FREEBIND = 36, 3, 15
 MARKS = [0x539, ROUTE_MARK, SENT_MARK]
 SYN = 0x02
 
+pytestmark = pytest.mark.usefixtures("fresh_sockets")
+
 
 @pytest.fixture(scope="module")
 def agent(cluster: Cluster) -> Agent:
     """One with little room, so that a pod can use up its share."""
     return cluster.start_agent("--max-connections", "64").ready()
-
-
-@pytest.fixture(scope="module")
-def outside(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
-    """Sockets of a pod outside the mesh."""
-    with PodSockets(cluster.outside) as sockets:
-        yield sockets
-
-
-@pytest.fixture(autouse=True)
-def _close_sockets(app: PodSockets, outside: PodSockets, ztunnel: PodSockets, host: PodSockets) -> Iterator[None]:
-    """Each test begins without the last one's sockets."""
-    yield
-    for sockets in (app, outside, ztunnel, host):
-        sockets.close_all()
 
 
 @pytest.mark.parametrize("mark", MARKS)
@@ -289,9 +275,8 @@ def test_one_pod_cannot_take_the_room_of_others(cluster: Cluster, app: PodSocket
 
 
 def test_a_pod_reaches_what_it_is_told_to(cluster: Cluster, outside: PodSockets) -> None:
-    """After all this the node is well: pods outside the mesh reach each other."""
+    """After all this pods outside the mesh reach each other."""
     assert is_reached(outside, cluster.server.ip, cluster.server_port)
-    assert cluster.merbridge("status").returncode in (0, 1)
 
 
 def test_the_page_names_tests_that_are_there() -> None:

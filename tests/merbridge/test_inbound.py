@@ -31,27 +31,14 @@ NO_OPERATIONS = bytes([1, 1, 1, 1])
 
 Connected = tuple[socket.socket, socket.socket]
 
+pytestmark = pytest.mark.usefixtures("fresh_sockets")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A dual-stack node."""
     with Cluster("test-inbound", dual_stack=True) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def outside(cluster: Cluster, agent: Agent) -> Iterator[PodSockets]:
-    """Sockets of a pod outside the mesh."""
-    with PodSockets(cluster.outside) as sockets:
-        yield sockets
-
-
-@pytest.fixture(autouse=True)
-def _close_sockets(app: PodSockets, outside: PodSockets, ztunnel: PodSockets, host: PodSockets) -> Iterator[None]:
-    """Each test begins without the last one's sockets."""
-    yield
-    for sockets in (app, outside, ztunnel, host):
-        sockets.close_all()
 
 
 @pytest.fixture
@@ -476,6 +463,25 @@ def test_a_pod_in_a_new_namespace_is_captured(
         cluster.node.remove_pod(pod)
         cluster.publish()
         wait_until(lambda pod=pod: captured(cluster, pod) is None, "the pod is forgotten")
+
+
+def test_udp_is_left_alone(cluster: Cluster, app: PodSockets, outside: PodSockets) -> None:
+    """It reaches the pod itself."""
+    in_pod, client = (each.make(socket.AF_INET, socket.SOCK_DGRAM) for each in (app, outside))
+    in_pod.bind((cluster.app.ip, POD_PORT))
+    client.sendto(b"hello", (cluster.app.ip, POD_PORT))
+    assert in_pod.recvfrom(9) == (b"hello", (cluster.outside.ip, client.getsockname()[1]))
+
+
+def test_pods_without_a_device_on_the_host_are_told(cluster: Cluster) -> None:
+    """Where the host's namespace has no end of their veth pairs, `status` is degraded, and names pods and ztunnel."""
+    elsewhere = cluster.node.host(network="another").containers["app"].pid
+    with cluster.datapath_with("--host-pid", str(elsewhere)):
+        code, report = cluster.status()
+    assert code == 1
+    (line,) = [each for each in report["problems"] if "is not captured" in each]
+    assert "istio-system/ztunnel has its addresses by no veth device of the host" in line
+    assert not any(pod["inbound"] for pod in report["pods"])
 
 
 def test_switched_off(cluster: Cluster, app: PodSockets, outside: PodSockets) -> None:
