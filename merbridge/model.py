@@ -25,7 +25,7 @@ class Pod:
     """A pod as the Kubernetes API shows it, cut down to what the mesh needs.
 
     `ip` and `ip6` are the addresses of `status.podIP`/`podIPs`, None where there is none of the family. `created` is
-    the API's text (RFC 3339, UTC, whole seconds), so it sorts as a string.
+    the API's text (RFC 3339, UTC, whole seconds), so it sorts as a string. `init_containers` are their names.
     """
 
     uid: str
@@ -41,6 +41,7 @@ class Pod:
     deleting: bool
     created: str
     ip6: IPv6Address | None = None
+    init_containers: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> frozenset[IpAddress]:

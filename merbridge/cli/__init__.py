@@ -1,4 +1,4 @@
-"""The command line: `python -m merbridge run|status|cleanup|demo`."""
+"""The command line: `python -m merbridge run|status|doctor|cleanup|demo`."""
 
 import argparse
 import os
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from merbridge.cli import cleanup, demo, run, status
+from merbridge.cli import cleanup, demo, doctor, run, status
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError
 
-_COMMANDS = (run, status, cleanup, demo)
+_COMMANDS = (run, status, doctor, cleanup, demo)
 
 
 class _Parser(argparse.ArgumentParser):

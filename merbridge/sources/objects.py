@@ -130,6 +130,7 @@ def _pod(item: _Item) -> Pod:
         ready=_is_ready(status),
         deleting=bool(metadata.text("deletionTimestamp")),
         created=metadata.text("creationTimestamp"),
+        init_containers=tuple(each.text("name") for each in spec.mappings("initContainers")),
     )
 
 

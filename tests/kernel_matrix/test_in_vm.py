@@ -75,6 +75,7 @@ AGENTS_OWN = {
     "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
     "test_deploy.py": "what the manifests ask for; capabilities are checked by the same code on every kernel",
+    "test_doctor.py": "what `doctor` says of states that each test makes up, most of them the cluster's",
     "test_hostile_pod.py": "how a pod tries to get round what test_interception, test_inbound and test_original_dst "
     "see working on every kernel",
     "test_long_run.py": "a long run; that nothing is left is seen there by test_original_dst",

@@ -197,6 +197,12 @@ class Cluster:
 
     def start_agent(self, *flags: str) -> Agent:
         """Start an agent on this node, without waiting for `ready`; it is ended with the cluster at the latest."""
+        agent = Agent(self.settings(*flags))
+        self._agents.append(agent)
+        return agent
+
+    def settings(self, *flags: str) -> list[str]:
+        """The flags that an agent needs on this node, and `flags`, which come before them where both name a setting."""
         places = {
             "--source": f"file:{self.source}",
             "--cgroup-root": str(self.node.cgroup_root),
@@ -205,9 +211,7 @@ class Cluster:
             "--host-pid": str(self.node.host().containers["app"].pid),
         }
         arguments = [text for name, value in places.items() if name not in flags for text in (name, value)]
-        agent = Agent([*arguments, *flags])
-        self._agents.append(agent)
-        return agent
+        return [*arguments, *flags]
 
     def merbridge(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another of merbridge's commands on this node's pins to its end."""

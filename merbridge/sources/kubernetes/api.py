@@ -71,6 +71,12 @@ class Api:
         with self._request("PATCH", path, {}, headers, body) as response:
             return _object(_content(response))
 
+    def create(self, path: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Post an object; what the API makes of it."""
+        headers = {"Content-Type": "application/json"}
+        with self._request("POST", path, {}, headers, json.dumps(content).encode()) as response:
+            return _object(_content(response))
+
     def explain(self, error: ApiError | UnreachableError, verb: str, resource: str) -> str:
         """What went wrong with a request, and what to do, as one line that stays the same while the cause does."""
         if isinstance(error, UnreachableError):

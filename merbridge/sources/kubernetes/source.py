@@ -10,6 +10,7 @@ import attrs
 
 from merbridge.model import Pod, Snapshot
 from merbridge.sources.kubernetes.api import Api
+from merbridge.sources.kubernetes.errors import ApiError, UnreachableError
 from merbridge.sources.kubernetes.reflector import Reflector, Resource
 from merbridge.sources.objects import namespace_labels_of, pod_of
 from merbridge.sources.source import SourceState
@@ -34,6 +35,23 @@ class KubernetesSource:
         )
         self._made_of: tuple[object, object] = (None, None)
         self._snapshot: Snapshot | None = None
+
+    def annotation_denied(self) -> list[str]:
+        """Why pods may not be annotated, asked by a SelfSubjectAccessReview; [] if they may."""
+        wanted = {"verb": "patch", "resource": "pods", "group": ""}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        }
+        try:
+            answer = self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        except (ApiError, UnreachableError) as error:
+            return [self.api.explain(error, "create", "selfsubjectaccessreviews")]
+        status = answer.get("status")
+        if isinstance(status, dict) and status.get("allowed") is True:
+            return []
+        return [self.api.explain(ApiError(403, "the API says so when asked for access"), "patch", "pods")]
 
     def start(self) -> None:
         """Begin to ask the API, again and again until it answers."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PATH = re.compile(
     r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?(?P<resource>pods|namespaces)(?:/(?P<name>[^/]+))?(?:/status)?"
 )
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _KINDS = {"pods": "Pod", "namespaces": "Namespace"}
 _PATCHES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
@@ -55,6 +56,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         """Merge patches."""
         self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    def do_POST(self) -> None:
+        """Reviews of one's own access."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        if urlsplit(self.path).path != _REVIEWS:
+            self._refuse(404, "NotFound", "the server could not find the requested resource", 0)
+            return
+        wanted = body["spec"]["resourceAttributes"]
+        allowed = (wanted["verb"], wanted["resource"]) not in self.server.forbidden
+        self._send_json(201, {**body, "status": {"allowed": allowed}})
 
     def _answer(self, body: bytes) -> None:
         url = urlsplit(self.path)
