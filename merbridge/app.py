@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -14,15 +15,16 @@ from types import FrameType
 import attrs
 
 from merbridge.annotate import Annotator, annotator_for, patches
-from merbridge.config import Config, split_endpoint
+from merbridge.config import Config, Reloading, split_endpoint
 from merbridge.datapath.collection import DatapathSettings
 from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.device_links import DeviceLinks
-from merbridge.datapath.pins import Pins
+from merbridge.datapath.drift import Drift
+from merbridge.datapath.pins import Pins, PinsLock
 from merbridge.datapath.state import AgentRecord, SourceRecord, to_sentences, to_short_text, to_text
 from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
-from merbridge.observe.logs import logger
+from merbridge.observe.logs import configure_log, logger
 from merbridge.observe.metrics import Timing
 from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
 from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
@@ -43,23 +45,32 @@ _RESCAN_SECONDS, _LONGEST_RESCAN_SECONDS = 1.0, 5.0
 _LOOKING_SHARE = 0.02
 
 
-def run(config: Config) -> None:
-    """Run the agent until SIGTERM or SIGINT. Raises `MerbridgeError` if it cannot start."""
+def run(load: Callable[[], Config]) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises `MerbridgeError` if it cannot start.
+
+    `load` gives the settings. Where they come from a file that changes, the agent goes on with what it says then; if it
+    cannot, with what it said before.
+    """
+    with _StopSignals() as stop:
+        reloading = Reloading(load)
+        while True:
+            configure_log(reloading.config.log_level, reloading.config.log_format)
+            try:
+                has_other = _run(reloading, stop)
+            except MerbridgeError as error:
+                if not reloading.fall_back(str(error)):
+                    raise
+            else:
+                if not has_other:
+                    return
+
+
+def _run(reloading: Reloading, stop: "_StopSignals") -> bool:
+    """Run it with the settings as they are now, until a signal comes; True if instead there are other settings."""
+    config = reloading.config
     cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
     pins = Pins(config.bpffs)
-    settings = DatapathSettings(
-        out_port=config.out_port,
-        in_port=config.in_port,
-        hbone_port=config.hbone_port,
-        dns_port=config.dns_port,
-        capture_dns=config.dns_capture == "on",
-        max_pods=config.max_pods,
-        max_connections=config.max_connections,
-        splice=config.splice,
-        fail_open=config.fail_open == "yes",
-    )
     with ExitStack() as stack:
-        stop = stack.enter_context(_StopSignals())
         # What is wrong with the source or the node is found before anything is touched.
         source = choose_source(config)
         annotator = annotator_for(source, config)
@@ -75,25 +86,44 @@ def run(config: Config) -> None:
         agent.observe()
         if not _known(agent, stop):
             logger().info("stopped", datapath="left as it was")
-            return
+            return False
         stack.callback(pins.tidy)
         pins.prepare()
-        stack.enter_context(pins.locked())
-        datapath = stack.enter_context(Datapath(pins, settings))
+        lock = stack.enter_context(pins.locked())
+        datapath = stack.enter_context(Datapath(pins, _datapath_settings(config)))
         datapath.load()
-        watcher = CgroupWatcher(cgroup_root, source.watched_file)
+        watcher = CgroupWatcher(cgroup_root, filter(None, (source.watched_file, config.config)))
         stack.callback(watcher.close)
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
+        if datapath.replaced:
+            logger().info("maps_replaced", maps=datapath.replaced, why="they were of another shape or size")
         agent.inbound = _inbound(config, pins, datapath, stack, agent.host)
+        agent.note_kept_settings(datapath.kept_size, reloading.problem)
         agent.capture()
         agent.annotate()
         agent.record(datapath)
         agent.is_ready = True
+        reloading.is_proven()
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
-        _loop(agent, datapath, watcher, stop)
-    logger().info("stopped", datapath="left attached")
+        has_other = _loop(agent, _Node(datapath, pins, lock, watcher), reloading, stop)
+    logger().info("reloading" if has_other else "stopped", datapath="left attached")
+    return has_other
+
+
+def _datapath_settings(config: Config) -> DatapathSettings:
+    return DatapathSettings(
+        out_port=config.out_port,
+        in_port=config.in_port,
+        hbone_port=config.hbone_port,
+        dns_port=config.dns_port,
+        capture_dns=config.dns_capture == "on",
+        max_pods=config.max_pods,
+        max_connections=config.max_connections,
+        splice=config.splice,
+        fail_open=config.fail_open == "yes",
+    )
 
 
 def _serve(agent: "Agent", pins: Pins, stack: ExitStack) -> None:
@@ -129,16 +159,38 @@ def _known(agent: "Agent", stop: "_StopSignals") -> bool:
     return True
 
 
-def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_StopSignals") -> None:
+@attrs.frozen
+class _Node:
+    """What the loop works with on the node."""
+
+    datapath: Datapath
+    pins: Pins
+    lock: PinsLock
+    watcher: CgroupWatcher
+
+    def mend(self) -> None:
+        """Put right what somebody has taken away, the bpf file system itself too. Raises `MerbridgeError`."""
+        if not self.pins.are_whole():
+            self.pins.prepare()
+            self.lock.renew()
+        self.datapath.mend()
+
+
+def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals") -> bool:
+    """Look again and again, until a signal comes; True if instead there are other settings."""
+    watcher = node.watcher
     wait = _SECOND_LOOK_SECONDS
     while not stop.received:
         ready, _, _ = select.select([watcher.fileno(), stop.fileno(), *agent.source.descriptors()], [], [], wait)
         if stop.fileno() in ready:
-            return
+            break
         woken = bool(ready)
         if woken:
             time.sleep(_SETTLE_SECONDS)
             watcher.read()
+        if reloading.has_other():
+            return True
+        agent.note_kept_settings(node.datapath.kept_size, reloading.problem)
         try:
             new_directories = watcher.refresh()
         except (MerbridgeError, OSError) as error:
@@ -147,8 +199,9 @@ def _loop(agent: "Agent", datapath: Datapath, watcher: CgroupWatcher, stop: "_St
             agent.note_degraded_watching(str(error))
         else:
             agent.note_degraded_watching(watcher.degraded)
-        agent.look(datapath)
+        agent.look(node)
         wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else agent.rescan_seconds
+    return False
 
 
 @attrs.define
@@ -164,6 +217,7 @@ class Agent:
     last_look: float = attrs.field(factory=time.monotonic)
     rescan_seconds: float = _RESCAN_SECONDS
     reconciling: Timing = attrs.field(factory=Timing)
+    drift: Drift = attrs.field(factory=Drift)
     host: Netns = attrs.field(factory=lambda: Netns(0, 0, frozenset()))
     snapshot: Snapshot = attrs.field(factory=lambda: Snapshot({}, ()))
     remembered: Remembered = attrs.field(factory=dict)
@@ -179,10 +233,12 @@ class Agent:
         policy = EnrolmentPolicy(ztunnel_namespace=config.ztunnel_namespace, capture_dns=config.dns_capture == "on")
         return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
 
-    def look(self, datapath: Datapath) -> None:
+    def look(self, node: _Node) -> None:
         """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
+        datapath = node.datapath
         self.ask_source()
         self.last_look = start = time.monotonic()
+        self._mend(node)
         try:
             self.reconcile(datapath, self.observe())
         except (MerbridgeError, BpfError, OSError) as error:
@@ -190,10 +246,25 @@ class Agent:
         else:
             self._say("reconcile", "")
             self.annotate()
+        self._tell_drift(datapath.drift)
         took = time.monotonic() - start
         self.reconciling.add(took)
         self.rescan_seconds = min(max(_RESCAN_SECONDS, took / _LOOKING_SHARE), _LONGEST_RESCAN_SECONDS)
         self.record(datapath)
+
+    def _mend(self, node: _Node) -> None:
+        try:
+            node.mend()
+        except (MerbridgeError, BpfError, OSError) as error:
+            self._say("mending", " ".join(str(error).split()))
+        else:
+            self._say("mending", "")
+
+    def _tell_drift(self, drift: Drift) -> None:
+        new = drift.since(self.drift)
+        if new.any():
+            logger().warning("drift_repaired", **attrs.asdict(new))
+        self.drift = attrs.evolve(drift)
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
         """Make the maps hold what is wanted, and tell what is new."""
@@ -246,6 +317,10 @@ class Agent:
         """Keep in mind, and tell once, that events are missing."""
         self._say("watching", reason or "")
 
+    def note_kept_settings(self, kept_size: str, refused: str) -> None:
+        """Tell once of settings that do not count: `refused` is why the configuration file's do not."""
+        self._say("configuration", "; ".join(filter(None, (kept_size, refused))))
+
     def _say(self, topic: str, problem: str) -> None:
         """Tell of a problem when it comes and when it goes, not each time it is met."""
         if self._said.get(topic, "") == problem:
@@ -274,7 +349,9 @@ class Agent:
             out_port=self.config.out_port,
             pid=os.getpid(),
             capture_dns=self.config.dns_capture == "on",
-            reserved=0,
+            drifted_pins=self.drift.pins,
+            drifted_programs=self.drift.programs,
+            drifted_entries=self.drift.entries,
             node_name=to_text(self.config.node_name),
             cgroup_root=to_text(str(self.cgroup_root)),
             ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),

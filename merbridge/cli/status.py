@@ -6,7 +6,7 @@ from typing import Any
 
 from merbridge import config
 from merbridge.datapath.pins import Pins
-from merbridge.observe.render import as_json, as_table
+from merbridge.observe.render import FORMS
 from merbridge.observe.report import read_report
 
 NAME = "status"
@@ -19,12 +19,12 @@ _SETTINGS = ("config", "bpffs")
 def add_arguments(parser: ArgumentParser) -> None:
     """Where the pins are, and the form of the answer."""
     config.add_arguments(parser, _SETTINGS)
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the answer")
+    parser.add_argument("-o", "--output", choices=tuple(FORMS), default="table", help="form of the answer")
 
 
 def run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> int:
     """Print the report."""
     settings = config.load_config(arguments, environment, _SETTINGS)
     report = read_report(Pins(settings.bpffs))
-    print(as_json(report) if arguments["output"] == "json" else as_table(report))
+    print(FORMS[arguments["output"]](report))
     return 1 if report.problems else 0

@@ -3,40 +3,42 @@
 A start never leaves it half made. Programs are loaded, and so verified, before anything is pinned; what a failed start
 has added is taken away again; the hook that redirects is attached last, when all that serves it is in place. Maps and
 links that are pinned already are kept, with their ids and entries; their programs are replaced through the links.
+
+A pinned map of another shape, an earlier or later version's or of another `--max-pods`, is replaced: the new one is
+filled before the first program that uses it is attached, and both serve until the last program is replaced. What is
+being set up of connections is kept by the map that has it: `--max-connections` counts when that is made.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
+
 import programs.maps as layouts
 from merbridge.datapath import state
-from merbridge.datapath.collection import DNS_HOOKS, DatapathSettings, collection
+from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.drift import Drift
+from merbridge.datapath.hooks import Hooks
+from merbridge.datapath.keeper import PinKeeper
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
-from pybpfasm.errors import BpfError, KernelError
+from pybpfasm.errors import BpfError
 from pybpfasm.kernel import (
-    Link,
     Map,
+    MapFullError,
     Program,
     ShapeError,
     TypedMap,
     VerifierError,
-    attach_cgroup,
-    attach_sockmap,
     features,
 )
-from pybpfasm.kernel.links import DirectAttachment
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import MapSpec
 
 K = TypeVar("K")
 V = TypeVar("V", bound=Any)
-
-# What the programs need; facts of the kernel's history: SO_NETNS_COOKIE 5.14, the cookie in sock_ops 5.15.
-OLDEST_KERNEL = "5.15"
 
 # In the order in which a user is told of the first that is missing.
 NEEDED = (
@@ -47,32 +49,28 @@ NEEDED = (
     features.NETNS_COOKIE_IN_SOCK_OPS,
 )
 
-# The order in which hooks are attached: what redirects comes last.
-ATTACH_ORDER = (
-    "redirect",
-    "getsockopt",
-    "getpeername6",
-    "getpeername4",
-    "sockops",
-    *DNS_HOOKS,
-    "connect6",
-    "connect4",
-)
-
-_SOCKMAP_HOOKS = ("redirect",)
-
 
 class Datapath:
-    """The datapath's maps, programs and links; owns their descriptors, not their pins."""
+    """The datapath's maps, programs and links; owns their descriptors, not their pins.
+
+    `drift` counts what somebody else has changed, `written` is what the agent has put into its maps last, by name.
+    """
 
     def __init__(self, pins: Pins, settings: DatapathSettings) -> None:
+        self.drift = Drift()
+        self.written: dict[str, dict[Any, Any]] = {}
+        self.kept_size = ""
         self._pins = pins
         self._settings = settings
         self._held = ExitStack()
         self._undo = ExitStack()
         self._stays = False
         self._maps: dict[str, Map] = {}
+        self._replaced: list[str] = []
         self._programs: dict[str, Program] = {}
+        self._keeper = PinKeeper(self.drift)
+        self._hooks = Hooks(pins, self._keeper, self.drift, self._maps, self._programs)
+        self._held.callback(self._hooks.close)
 
     def __enter__(self) -> "Datapath":
         return self
@@ -87,47 +85,45 @@ class Datapath:
 
     def load(self) -> None:
         """Adopt the pinned maps or make new ones, and load the programs. Raises `MerbridgeError`."""
-        specs = collection(self._settings)
         try:
+            specs = collection(self._with_kept_size())
             created = [name for name, spec in specs.maps.items() if self._open_or_create(name, spec)]
             for name, spec in specs.programs.items():
                 self._programs[name] = self._held.enter_context(Program.load(spec, self._maps))
+            for declaration in (state.pod_records, layouts.places):
+                self._carry_over(declaration)
             for name in created:
                 self.pin(self._pins.maps / name, self._maps[name].pin)
         except VerifierError as error:
             raise MerbridgeError(_why_rejected(error)) from error
-        except ShapeError as error:
-            raise MerbridgeError(
-                f"{error}: run `python -m merbridge cleanup` first, then run: in between nothing is redirected"
-            ) from error
         except BpfError as error:
             raise MerbridgeError(str(error)) from error
 
     def attach(self, cgroup_root: Path) -> None:
-        """Attach every hook, or put the new program in place where it is attached already. Raises `MerbridgeError`."""
+        """Attach every hook, or put the new program in place where it is attached already. Raises `MerbridgeError`.
+
+        The maps have to hold all by now: those that take the place of others are used and pinned from here on.
+        """
+        self._carry_over(layouts.shares)  # the programs count in it: as late as can be
         try:
-            descriptor = os.open(cgroup_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise MerbridgeError(f"cannot open the cgroup {cgroup_root} (--cgroup-root): {error.strerror}") from None
-        try:
-            # Every question is asked before the first hook is touched: what can fail fails here.
-            wanted = [name for name in ATTACH_ORDER if name in self._programs]
-            pinned = {name: self._pinned_link(name, descriptor) for name in wanted}
-            for name, link in pinned.items():
-                if link is None:
-                    self._attach_hook(name, descriptor)
-                else:
-                    link.update(self._programs[name])
-                    _aside(self._pins.links / name).unlink(missing_ok=True)
-            for name in reversed(ATTACH_ORDER):
-                if name not in wanted:
-                    (self._pins.links / name).unlink(missing_ok=True)
-        except BpfError as error:
-            raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
+            self._hooks.attach(cgroup_root)
         finally:
-            os.close(descriptor)
+            for path in self._hooks.created:
+                self._undo.callback(path.unlink, missing_ok=True)
         self._undo.pop_all()  # from here on it stays
         self._stays = True
+        for name in self._replaced:
+            self._keeper.pin(self._pins.maps / name, self._maps[name].pin)
+
+    def mend(self) -> None:
+        """Put right what somebody has taken away of pins and attachments. Raises `MerbridgeError`."""
+        self._keeper.mend()
+        self._hooks.mend()
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The maps that were pinned with another shape."""
+        return tuple(self._replaced)
 
     def map(self, declaration: MapDeclaration[K, V]) -> TypedMap[K, V]:
         """A map by its declaration."""
@@ -138,58 +134,70 @@ class Datapath:
         return self._programs[name]
 
     def pin(self, path: Path, pin: Callable[[Path], None]) -> None:
-        """Pin an object; until `attach` has done its work, closing takes the pin away. Raises `MerbridgeError`."""
-        try:
-            pin(path)
-        except KernelError as error:
-            raise MerbridgeError(f"{error} (--bpffs)") from error
+        """Pin an object, and keep it so; until `attach` has done its work, closing takes the pin away.
+
+        Raises `MerbridgeError`.
+        """
+        self._keeper.pin(path, pin)
         if not self._stays:
             self._undo.callback(path.unlink, missing_ok=True)
 
+    def adopt(self, path: Path, pin: Callable[[Path], None]) -> None:
+        """Keep what is pinned there already."""
+        self._keeper.adopt(path, pin)
+
+    def unpin(self, path: Path) -> None:
+        """Take a pin away, if it is there."""
+        self._keeper.drop(path)
+
+    def _with_kept_size(self) -> DatapathSettings:
+        """The settings, with as many connections as the pinned map has room for.
+
+        Connections that are being set up are in it; no other map can take them over unnoticed.
+        """
+        spec = layouts.original_dst.spec("original_dst")
+        path = self._pins.maps / "original_dst"
+        try:
+            if not path.exists():
+                return self._settings
+            with Map.open_any_size(path, spec) as pinned:
+                size = pinned.spec.max_entries
+        except ShapeError:
+            return self._settings  # it is another version's, and is replaced
+        if size != self._settings.max_connections:
+            self.kept_size = (
+                f"map original_dst keeps its {size} entries: --max-connections {self._settings.max_connections} counts "
+                "after `python -m merbridge cleanup`, or when the node starts again"
+            )
+        return attrs.evolve(self._settings, max_connections=size)
+
     def _open_or_create(self, name: str, spec: MapSpec) -> bool:
+        """Whether the map is new, and to be pinned where nothing is."""
         path = self._pins.maps / name
-        if path.exists():
-            self._maps[name] = self._held.enter_context(Map.open(path, spec))
-            return False
+        is_pinned = path.exists()
+        if is_pinned:
+            try:
+                self._maps[name] = self._held.enter_context(Map.open(path, spec))
+            except ShapeError:
+                self._replaced.append(name)
+            else:
+                self._keeper.adopt(path, self._maps[name].pin)
+                return False
         self._maps[name] = self._held.enter_context(Map.create(spec))
-        return True
+        return not is_pinned
 
-    def _pinned_link(self, name: str, cgroup: int) -> Link | None:
-        """The hook's link if it is pinned, and attached where it should be."""
-        path = self._pins.links / name
-        target = self._maps["sockets"].info().id if name in _SOCKMAP_HOOKS else os.fstat(cgroup).st_ino
-        if not path.exists():
-            return None
-        link = Link.open(path)
-        if link.info().target == target:
-            return self._held.enter_context(link)
-        link.close()  # held by us, it would outlive its pin, and redirect beside the new one
-        return None
-
-    def _attach_hook(self, name: str, cgroup: int) -> None:
-        program = self._programs[name]
-        link: Link | DirectAttachment
-        if name in _SOCKMAP_HOOKS:
-            link = attach_sockmap(program, self._maps["sockets"])
-        else:
-            link = attach_cgroup(program, cgroup)
-        if isinstance(link, DirectAttachment):
-            # No link on this kernel: the program is attached as long as the map lives. Its pin is for `status`.
-            link.keep()
-            self._pin_over(self._pins.programs / name, program.pin)
-        else:
-            self._held.enter_context(link)
-            self._pin_over(self._pins.links / name, link.pin)
-
-    def _pin_over(self, path: Path, pin: Callable[[Path], None]) -> None:
-        """Pin an object, in one step instead of the one that is pinned there."""
-        if not path.exists():
-            self.pin(path, pin)
+    def _carry_over(self, declaration: MapDeclaration[Any, Any]) -> None:
+        """Fill a map that takes another's place with what is in that, if it differs in size only."""
+        name = _NAMES[id(declaration)]
+        if name not in self._replaced:
             return
-        aside = _aside(path)
-        aside.unlink(missing_ok=True)
-        pin(aside)
-        aside.rename(path)
+        filled = self.map(declaration)
+        try:
+            with Map.open_any_size(self._pins.maps / name, declaration.spec(name)) as before:
+                for key, value in TypedMap(declaration, before).items():
+                    filled.set(key, value)
+        except (ShapeError, MapFullError):
+            return  # another version's, or there is less room: what is missing is found out again
 
 
 def _why_rejected(error: VerifierError) -> str:
@@ -198,11 +206,6 @@ def _why_rejected(error: VerifierError) -> str:
     if missing is not None:
         return str(missing.error())
     return f"{error}: this is a fault of merbridge, please report it with your kernel's version"
-
-
-def _aside(path: Path) -> Path:
-    """The name that a link has on its way to `path`; a killed agent may leave it, and the link attached by it."""
-    return path.with_name(f"{path.name}-new")
 
 
 def _names() -> dict[int, str]:

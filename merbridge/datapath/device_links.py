@@ -59,6 +59,8 @@ class DeviceLinks:
         self._proc = proc
         self._links: dict[str, Link] = {}
         self._filters: set[Spot] = set()
+        self._indices: dict[str, int] = {}
+        self._program_ids: dict[str, int] = {}
 
     def close(self) -> None:
         """Give up the descriptors; what is pinned stays attached."""
@@ -81,10 +83,11 @@ class DeviceLinks:
         for path in list(self._pins.devices.iterdir()):
             if path.name not in kept:
                 link = self._links.pop(path.name, None)
-                path.unlink(missing_ok=True)
+                self._datapath.unpin(path)
                 if link is not None:
                     link.close()
         self._filters = {spot for spot in self._filters if spot.name in kept}
+        self._indices = {name: index for name, index in self._indices.items() if name in kept}
 
     def drop_all(self, host: Netns) -> None:
         """Detach everything, filters of earlier agents too."""
@@ -95,21 +98,32 @@ class DeviceLinks:
     def _ensure_link(self, spot: Spot) -> None:
         path = self._pins.devices / spot.name
         held = self._links.get(spot.name)
-        if held is not None and held.info().target == spot.index:
-            if not path.exists():  # somebody has removed it: the program is attached as long as we hold the link
-                self._datapath.pin(path, held.pin)
-            return
+        program = self._datapath.program(spot.program)
         if held is not None:
+            info = held.info()
+            if info.target == spot.index:
+                if info.program_id != self._id_of(spot.program):
+                    held.update(program)
+                    self._datapath.drift.programs += 1
+                return
             self._links.pop(spot.name).close()
         elif path.exists() and (adopted := self._adopted(path, spot)) is not None:
             self._links[spot.name] = adopted
+            self._datapath.adopt(path, adopted.pin)
             return
-        path.unlink(missing_ok=True)
-        program = self._datapath.program(spot.program)
+        self._datapath.unpin(path)
         direction = DIRECTIONS[spot.program]
         link = in_netns_of(spot.netns, self._proc, lambda: attach_tcx(program, spot.index, direction))
         self._links[spot.name] = link
         self._datapath.pin(path, link.pin)
+        # An index is never given out again: somebody has detached it from the device that it was at.
+        self._datapath.drift.programs += self._indices.get(spot.name) == spot.index
+        self._indices[spot.name] = spot.index
+
+    def _id_of(self, program: str) -> int:
+        if program not in self._program_ids:
+            self._program_ids[program] = self._datapath.program(program).info().id
+        return self._program_ids[program]
 
     def _adopted(self, path: Path, spot: Spot) -> Link | None:
         """The link that an earlier agent has pinned, with this one's program; None where it is of another device."""
@@ -118,6 +132,7 @@ class DeviceLinks:
             link.close()
             return None
         link.update(self._datapath.program(spot.program))
+        self._indices[spot.name] = spot.index
         return link
 
 

@@ -83,6 +83,10 @@ class Pins:
             except OSError as error:
                 raise MerbridgeError(f"cannot create {folder} for the pins (--bpffs): {error.strerror}") from None
 
+    def are_whole(self) -> bool:
+        """Whether the folders are there, in a bpf file system."""
+        return all(folder.is_dir() for folder in self._folders()) and is_bpffs(self.root)
+
     def remove(self) -> int:
         """Detach and forget everything, in an order that harms no connection; how many pins there were.
 
@@ -113,19 +117,13 @@ class Pins:
         _unmount_ours(self.root)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator["PinsLock"]:
         """Work on the pins alone. Raises `MerbridgeError` if an agent does already."""
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = PinsLock(self.root)
         try:
-            # `status` holds the lock for a moment to see whether an agent runs.
-            deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-            while not _try_lock(descriptor, fcntl.LOCK_EX):
-                if time.monotonic() > deadline:
-                    raise MerbridgeError(f"an agent runs already with the pins in {self.root}: end it first")
-                time.sleep(0.01)
-            yield
+            yield lock
         finally:
-            os.close(descriptor)
+            lock.close()
 
     def in_use(self) -> bool:
         """Whether an agent works on the pins."""
@@ -145,6 +143,38 @@ class Pins:
         for folder in self._folders():
             if folder.is_dir():
                 yield from folder.iterdir()
+
+
+class PinsLock:
+    """Held by whoever works on the pins; the kernel takes it away with the process."""
+
+    def __init__(self, root: Path) -> None:
+        """Take it. Raises `MerbridgeError` if somebody else has it."""
+        self._root = root
+        self._descriptor = _locked(root)
+
+    def renew(self) -> None:
+        """Take it again, if another file system is mounted at the place by now. Raises `MerbridgeError`."""
+        held, there = os.fstat(self._descriptor), self._root.stat()
+        if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+            before, self._descriptor = self._descriptor, _locked(self._root)
+            os.close(before)
+
+    def close(self) -> None:
+        """Give it up."""
+        os.close(self._descriptor)
+
+
+def _locked(root: Path) -> int:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # `status` holds the lock for a moment to see whether an agent runs.
+    deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+    while not _try_lock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            raise MerbridgeError(f"an agent runs already with the pins in {root}: end it first")
+        time.sleep(0.01)
+    return descriptor
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

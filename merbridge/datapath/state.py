@@ -40,12 +40,17 @@ class PodRecord(Struct):
 
 
 class AgentRecord(Struct):
-    """What the agent says of itself. `problem` is one line, empty when there is none; so is `no_ztunnel`."""
+    """What the agent says of itself. `problem` is one line, empty when there is none; so is `no_ztunnel`.
+
+    The numbers of drift are those of `merbridge.datapath.drift`.
+    """
 
     out_port: u32
     pid: u32
     capture_dns: u32
-    reserved: u32
+    drifted_pins: u32
+    drifted_programs: u32
+    drifted_entries: u32
     node_name: LongText
     cgroup_root: LongText
     ztunnel: LongText

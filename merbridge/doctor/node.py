@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from merbridge.config import Config
-from merbridge.datapath.datapath import NEEDED, OLDEST_KERNEL
+from merbridge.datapath.datapath import NEEDED
+from merbridge.datapath.hooks import OLDEST_KERNEL
 from merbridge.datapath.pins import Pins
 from merbridge.doctor.finding import Finding, note, ok, problem
 from merbridge.watchers.cgroups import NO_CGROUP, host_cgroup_ids, pod_cgroup_ids

@@ -79,6 +79,9 @@ def _lines(report: Report, reconciling: Timing) -> Iterator[str]:
     yield from _family("merbridge_source_synced", "gauge", "Whether a part of the source is known.", "source", synced)
     ages = {each.name: each.heard_seconds_ago for each in report.sources if each.heard_seconds_ago is not None}
     yield from _family("merbridge_source_age_seconds", "gauge", "How long ago it was last heard of.", "source", ages)
+    yield from _family(
+        "merbridge_drift_total", "counter", "What somebody had changed, and was put right.", "what", report.drift
+    )
     problems = {"": len(report.problems)}
     yield from _family("merbridge_problems", "gauge", "Lines that status shows as problems.", "", problems)
     yield from _head("merbridge_reconcile_seconds", "summary", "Looks at the node, each with what it had to change.")

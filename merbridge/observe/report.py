@@ -12,7 +12,8 @@ import programs.maps as layouts
 from merbridge.datapath import state
 from merbridge.datapath.addresses import as_address, from_ip4, from_ip6
 from merbridge.datapath.collection import DNS_HOOKS
-from merbridge.datapath.datapath import ATTACH_ORDER
+from merbridge.datapath.drift import Drift
+from merbridge.datapath.hooks import ATTACH_ORDER
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError, KernelError
@@ -33,7 +34,11 @@ class HookReport:
 
 @attrs.frozen
 class PodReport:
-    """A pod of this node, and why it is in the mesh or not; `inbound` if what arrives for it is captured."""
+    """A pod of this node, and why it is in the mesh or not; `inbound` if what arrives for it is captured.
+
+    `cgroups` and `network_namespaces` count what was found of it on the node; `netns_cookie` is that of one of the
+    latter, None if none was ever seen.
+    """
 
     namespace: str
     name: str
@@ -43,6 +48,11 @@ class PodReport:
     known_to_datapath: bool
     inbound: bool
     reason: str
+    uid: str
+    captures_dns: bool
+    cgroups: int
+    network_namespaces: int
+    netns_cookie: int | None
 
 
 @attrs.frozen
@@ -68,7 +78,10 @@ class MapReport:
 
 @attrs.frozen
 class Report:
-    """The whole. `problems` is empty on a healthy node; each is a line that says what is wrong."""
+    """The whole. `problems` is empty on a healthy node; each is a line that says what is wrong.
+
+    `drift` is what the agent has put right since its start, see `merbridge.datapath.drift`.
+    """
 
     agent_running: bool
     node_name: str
@@ -82,6 +95,7 @@ class Report:
     pods: list[PodReport]
     counters: dict[str, int]
     maps: list[MapReport]
+    drift: dict[str, int]
     problems: list[str]
 
 
@@ -160,6 +174,7 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
         pods=_pods(maps),
         counters=counters,
         maps=maps.fill(),
+        drift=_drift(agent),
         problems=[],
     )
     return attrs.evolve(report, problems=[*maps.broken, *_problems(report, agent, settings_known=settings is not None)])
@@ -168,6 +183,11 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
 def _agent(maps: _PinnedMaps) -> state.AgentRecord | None:
     records = maps.entries(state.agent_record, "agent")
     return records.get(state.AGENT) if records else None
+
+
+def _drift(agent: state.AgentRecord | None) -> dict[str, int]:
+    drift = Drift(agent.drifted_pins, agent.drifted_programs, agent.drifted_entries) if agent else Drift()
+    return attrs.asdict(drift)
 
 
 def _hook(pins: Pins, name: str) -> HookReport:
@@ -215,11 +235,11 @@ def _pods(maps: _PinnedMaps) -> list[PodReport]:
     records = maps.entries(state.pod_records, "pods")
     places = maps.entries(layouts.places, "places")
     captured = {key for key, place in places.items() if place.flags & layouts.IN_MESH} if places else set()
-    pods = [_pod(record, captured) for record in records.values()] if records else []
+    pods = [_pod(key, record, captured) for key, record in records.items()] if records else []
     return sorted(pods, key=lambda pod: (pod.namespace, pod.name))
 
 
-def _pod(record: state.PodRecord, captured: Set[layouts.Address]) -> PodReport:
+def _pod(key: state.PodKey, record: state.PodRecord, captured: Set[layouts.Address]) -> PodReport:
     addresses = (from_ip4(record.ip4), from_ip6(record.ip6))
     return PodReport(
         namespace=record.namespace.decode(),
@@ -230,6 +250,11 @@ def _pod(record: state.PodRecord, captured: Set[layouts.Address]) -> PodReport:
         known_to_datapath=record.netns + record.cgroups > 0,
         inbound=any(as_address(each) in captured for each in addresses if each is not None),
         reason=record.reason.decode(),
+        uid=key.uid.decode(),
+        captures_dns=bool(record.flags & layouts.DNS),
+        cgroups=record.cgroups,
+        network_namespaces=record.netns,
+        netns_cookie=record.netns_cookie or None,
     )
 
 

@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -28,7 +28,8 @@ from programs.maps import (
     shares,
 )
 from pybpfasm import Struct
-from pybpfasm.kernel import MapFullError, TypedMap
+from pybpfasm.kernel import MapFullError
+from pybpfasm.lang.maps import MapDeclaration
 
 K = TypeVar("K")
 V = TypeVar("V", bound=Struct)
@@ -50,12 +51,12 @@ class Changes:
 def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
     """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
     changes = Changes()
-    make_equal(datapath.map(settings), _settings(wanted), changes, "")
-    changes.netns = make_equal(datapath.map(netns_info_map), _pod_infos(wanted.netns), changes, "--max-pods")
+    make_equal(datapath, settings, _settings(wanted), changes, "")
+    changes.netns = make_equal(datapath, netns_info_map, _pod_infos(wanted.netns), changes, "--max-pods")
     _mend_shares(datapath, wanted)
-    make_equal(datapath.map(cgroup_info_map), _pod_infos(wanted.cgroups), changes, "--max-pods")
-    make_equal(datapath.map(mesh_pods), _inbound(wanted), changes, "--max-pods")
-    make_equal(datapath.map(state.pod_records), _records(wanted.pods, remembered), changes, "--max-pods")
+    make_equal(datapath, cgroup_info_map, _pod_infos(wanted.cgroups), changes, "--max-pods")
+    make_equal(datapath, mesh_pods, _inbound(wanted), changes, "--max-pods")
+    make_equal(datapath, state.pod_records, _records(wanted.pods, remembered), changes, "--max-pods")
     return changes
 
 
@@ -85,16 +86,24 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
 
 def write_source_records(datapath: Datapath, records: Iterable[state.SourceRecord]) -> None:
     """Keep how the source's parts are."""
-    make_equal(datapath.map(state.source_records), dict(enumerate(records)), Changes(), "")
+    make_equal(datapath, state.source_records, dict(enumerate(records)), Changes(), "")
 
 
-def make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, setting: str) -> frozenset[K]:
-    """Make it so; the keys that have found a place."""
+def make_equal(
+    datapath: Datapath, declaration: MapDeclaration[K, V], wanted: Mapping[K, V], changes: Changes, setting: str
+) -> frozenset[K]:
+    """Make it so; the keys that have found a place.
+
+    What is not as it was left here the last time was changed by somebody else, which counts as drift.
+    """
+    map_ = datapath.map(declaration)
+    name = map_.map.spec.name
     # Where there is no room for all, the first of them get it, also from others that are there already.
     size = map_.map.spec.max_entries
     placed = dict(itertools.islice(wanted.items(), size))
     refused = set(itertools.islice(wanted, size, None))
     current = map_.read_all()
+    datapath.drift.entries += _differences(datapath.written.get(name), current)
     for key in current.keys() - placed.keys():
         changes.removed += map_.delete(key)
     for key, value in placed.items():
@@ -106,11 +115,18 @@ def make_equal(map_: TypedMap[K, V], wanted: Mapping[K, V], changes: Changes, se
             refused.add(key)
         else:
             changes.written += 1
+    datapath.written[name] = {key: value for key, value in placed.items() if key not in refused}
     if refused:
-        name = map_.map.spec.name
         more = len(refused)
         changes.problems.append(f"map {name} is full ({size} entries), {more} more have no place: raise {setting}")
     return frozenset(wanted.keys() - refused)
+
+
+def _differences(left: Mapping[Any, Any] | None, found: Mapping[Any, Any]) -> int:
+    """How many entries are not as they were left; none where nothing is known of that."""
+    if left is None or left == found:
+        return 0
+    return sum(left.get(key) != found.get(key) for key in left.keys() | found.keys())
 
 
 def _settings(wanted: Desired) -> dict[int, Ztunnel]:

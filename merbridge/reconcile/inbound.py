@@ -73,10 +73,10 @@ class Inbound:
         for ztunnel in wanted.ztunnels:
             self._prepare(ztunnel, look)
         ready = [each for each in wanted.ztunnels if self._device(each) is not None]
-        make_equal(self._datapath.map(ztunnels), self._ranks(ready, wanted), look.changes, "")
+        make_equal(self._datapath, ztunnels, self._ranks(ready, wanted), look.changes, "")
         # Whoever has an entry is captured: `status` goes by that.
         pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
-        make_equal(self._datapath.map(places), self._places(pods, ready, known, look), look.changes, "--max-pods")
+        make_equal(self._datapath, places, self._places(pods, ready, known, look), look.changes, "--max-pods")
         self._links.drop_all_but(look.kept)
         self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
         return [*dict.fromkeys(look.problems), *look.changes.problems]

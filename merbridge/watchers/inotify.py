@@ -1,8 +1,8 @@
-"""Events that say that the node or the pod file may have changed: a reason to look again, never a fact by itself."""
+"""Events that say that the node or a file may have changed: a reason to look again, never a fact by itself."""
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -29,16 +29,16 @@ class _Target:
 
 
 class CgroupWatcher:
-    """Watches the cgroup2 tree below `cgroup_root`, and the directory of `pod_file` where one is given.
+    """Watches the cgroup2 tree below `cgroup_root`, and the directories of `files`.
 
     `degraded` is None, or one line that says why events are missing; looking again from time to time still works then.
     """
 
-    def __init__(self, cgroup_root: Path, pod_file: Path | None = None) -> None:
+    def __init__(self, cgroup_root: Path, files: Iterable[Path] = ()) -> None:
         """Begin to watch all that is there; look at the node after this."""
         self.degraded: str | None = None
         self._cgroup_root = cgroup_root
-        self._pod_file = pod_file
+        self._files = tuple(files)
         self._watches: dict[_Target, int] = {}
         self._inotify = self._open()
         # Never readable: stands in where the kernel gave no inotify instance.
@@ -88,7 +88,7 @@ class CgroupWatcher:
 
     def _targets(self) -> Iterator[_Target]:
         """Parents come before their children are listed: what is made after that is announced by the parent's watch."""
-        yield from self._pod_file_directories()
+        yield from self._file_directories()
         yield from _existing(self._cgroup_root, _DIRECTORY_EVENTS)
         for cgroup in cgroups_below(self._cgroup_root):
             yield _Target(cgroup.path, cgroup.id, _DIRECTORY_EVENTS)
@@ -96,11 +96,10 @@ class CgroupWatcher:
                 # The kernel announces here that the first process came or the last one went.
                 yield from _existing(cgroup.path / "cgroup.events", flags.MODIFY)
 
-    def _pod_file_directories(self) -> Iterator[_Target]:
-        if self._pod_file is not None:
-            # The file may be a symlink: its own directory sees swaps, the target's directory sees writes.
-            for directory in {self._pod_file.absolute().parent, self._pod_file.resolve().parent}:
-                yield from _existing(directory, _FILE_DIRECTORY_EVENTS)
+    def _file_directories(self) -> Iterator[_Target]:
+        # A file may be a symlink: its own directory sees swaps, the target's directory sees writes.
+        for directory in {place.parent for file in self._files for place in (file.absolute(), file.resolve())}:
+            yield from _existing(directory, _FILE_DIRECTORY_EVENTS)
 
     def _add(self, inotify: INotify, target: _Target) -> str | None:
         try:

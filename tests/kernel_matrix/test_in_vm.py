@@ -76,9 +76,11 @@ AGENTS_OWN = {
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
     "test_deploy.py": "what the manifests ask for; capabilities are checked by the same code on every kernel",
     "test_doctor.py": "what `doctor` says of states that each test makes up, most of them the cluster's",
+    "test_drift.py": "what the agent does about pins, programs and entries that each test takes away by hand",
     "test_hostile_pod.py": "how a pod tries to get round what test_interception, test_inbound and test_original_dst "
     "see working on every kernel",
     "test_long_run.py": "a long run; that nothing is left is seen there by test_original_dst",
+    "test_reload.py": "when the agent takes other settings over; maps of another size are put in place as new ones are",
     "test_socket_kinds.py": "other ways into the same hooks of connections",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
     "test_status_server.py": "what probes and scrapes get of a report is no kernel's business",

@@ -305,19 +305,6 @@ def test_pin_removed_by_hand_is_made_again(cluster: Cluster, pin: str) -> None:
         assert changed <= touched, (folder, changed)
 
 
-def test_map_of_another_size_is_refused_and_nothing_changes(cluster: Cluster) -> None:
-    """With other sizes configured, pinned maps are not replaced: a line says what differs and what to do."""
-    cluster.start_agent().ready().stop()
-    before = (ids(cluster), programs(cluster))
-    agent = cluster.start_agent("--max-pods", "100")
-    assert ended_by_itself(agent) == 1
-    (line,) = agent.other_lines
-    assert "max_entries 4097, not 101" in line
-    assert "python -m merbridge cleanup" in line
-    assert (ids(cluster), programs(cluster)) == before
-    assert_intercepts(cluster)
-
-
 def test_changed_port_is_put_in_place(cluster: Cluster) -> None:
     """A setting that is a constant in the programs takes effect at the next run, through the same links and maps."""
     cluster.start_agent().ready().stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cluster import NODE_NAME, ROOT, Cluster
 
-from merbridge.datapath.datapath import ATTACH_ORDER
+from merbridge.datapath.hooks import ATTACH_ORDER
 from programs import PROGRAMS
 
 # Runs `merbridge` commands, each in a fork of one process in which everything is imported. Each job is one JSON line:

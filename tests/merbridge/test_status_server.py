@@ -30,11 +30,12 @@ REPORT = Report(
     hooks=[HookReport("connect4", True, 1, 2, 3), HookReport("connect6", False, None, None, None)],
     sources=[SourceReport('file:a "strange\\name"\n', True, "", 7, ""), SourceReport("pods", False, "", None, "away")],
     pods=[
-        PodReport("shop", "web", None, None, True, True, True, ""),
-        PodReport("shop", "db", None, None, False, True, False, ""),
+        PodReport("shop", "web", None, None, True, True, True, "", "1", False, 3, 1, 7),
+        PodReport("shop", "db", None, None, False, True, False, "", "2", False, 3, 1, 8),
     ],
     counters={"redirected": 5, "redirected_to_pod": 2, "refused_no_ztunnel": 3, "spliced": 4},
     maps=[MapReport("pods", 11, 2, 4096)],
+    drift={"pins": 1, "programs": 0, "entries": 6},
     problems=["one", "two"],
 )
 
@@ -172,9 +173,14 @@ def test_an_agent_answers(cluster: Cluster) -> None:
     assert "merbridge_ztunnel_known 1" in lines
     (looks,) = (line for line in lines if line.startswith("merbridge_reconcile_seconds_count"))
     wait_until(lambda: looks not in get(port, "/metrics")[1], "it looks again")
-    (cluster.bpffs / "links" / "connect4").unlink()
+    pin = cluster.bpffs / "links" / "connect4"
+    pin.unlink()
+    pin.mkdir()  # the agent cannot put that right
     wait_until(lambda: get(port, "/readyz")[0] == 503, "a program that is not attached is seen")
     assert "program connect4 is not attached" in get(port, "/readyz")[1]
+    pin.rmdir()
+    wait_until(lambda: get(port, "/readyz")[0] == 200, "it is pinned again", 12)
+    wait_until(lambda: 'merbridge_drift_total{what="pins"} 1' in get(port, "/metrics")[1].splitlines(), "it is counted")
     assert agent.stop() == 0
     with pytest.raises(ConnectionRefusedError):
         get(port, "/healthz")

@@ -448,7 +448,7 @@ def watch(tree: Path) -> Iterator[Callable[..., CgroupWatcher]]:
     made: list[CgroupWatcher] = []
 
     def make(pod_file: Path | None = None) -> CgroupWatcher:
-        made.append(CgroupWatcher(tree, pod_file))
+        made.append(CgroupWatcher(tree, [pod_file] if pod_file else ()))
         return made[-1]
 
     yield make
