@@ -25,7 +25,7 @@ _ECHO_SECONDS = 5.0
 _END_SECONDS = 0.2
 # The pod is gone, or another pod has its name: the watch will say so.
 _HARMLESS = (404, 409)
-_FORBIDDEN = 403
+_NOT_WHO, _TOO_MANY = 401, 429
 
 
 @attrs.frozen
@@ -121,7 +121,7 @@ class Annotator:
         self._wake.set()
 
     def _write_all(self) -> str:
-        """Write what is due. A line on what is forbidden: that may differ between namespaces."""
+        """Write what is due. A line on what is refused: that may be so in one namespace, or by one pod's webhook."""
         now = time.monotonic()
         self._written = {patch: at for patch, at in self._written.items() if now - at < _ECHO_SECONDS}
         problem = ""
@@ -133,7 +133,7 @@ class Annotator:
             try:
                 self._write(patch)
             except ApiError as error:
-                if error.status != _FORBIDDEN:
+                if error.status in (_NOT_WHO, _TOO_MANY) or not 400 <= error.status < 500:
                     raise
                 problem = self._api.explain(error, "patch", "pods")
             else:

@@ -88,7 +88,7 @@ def _run(reloading: Reloading, stop: "_StopSignals") -> bool:
             logger().info("stopped", datapath="left as it was")
             return False
         stack.callback(pins.tidy)
-        pins.prepare()
+        pins.prepare(config.proc)
         lock = stack.enter_context(pins.locked())
         datapath = stack.enter_context(Datapath(pins, _datapath_settings(config)))
         datapath.load()
@@ -143,10 +143,11 @@ def _inbound(config: Config, pins: Pins, datapath: Datapath, stack: ExitStack, h
     """What captures connections from elsewhere, if that is asked for."""
     links = DeviceLinks(pins, datapath, config.proc)
     stack.callback(links.close)
+    inbound = Inbound(datapath, links, config.proc)
     if config.inbound == "off":
-        links.drop_all(host)
+        inbound.end(host)
         return None
-    return Inbound(datapath, links, config.proc)
+    return inbound
 
 
 def _known(agent: "Agent", stop: "_StopSignals") -> bool:

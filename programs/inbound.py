@@ -7,9 +7,12 @@ Ztunnel's own connections may bear the addresses of those for whom it makes them
 pod's. The first go to the pod's device at once, and `from_pod` brings the answers back; the second leave by the pod's
 device, as answers to clients do.
 
+What a pod sends to ztunnel itself, and ztunnel to a pod, goes from device to device: nobody else on a bridge can make
+it his own, and whose packets bear ztunnel's address without having come that way, they are not ztunnel's.
+
 Nothing is translated and nothing is kept: whose a packet is, the sockets tell that there are. Of a packet only the
 Ethernet header is written. So two connections are never taken for one, whatever their ports, and the host's own rules,
-connection tracking and policies see the packets that they would see without this, at the devices where they would.
+connection tracking and policies see all packets between clients and pods, at the devices where they would without this.
 
 A pod that is enrolled while connections are open keeps these: their sockets are the pod's. One that is no longer
 enrolled loses none: their sockets are ztunnel's.
@@ -81,6 +84,7 @@ ETHERNET_BYTES = 14
 SOURCE_MAC_AT = 6
 ETHERTYPE_IP4 = 0x0800
 ETHERTYPE_IP6 = 0x86DD
+ETHERTYPE_VLAN, ETHERTYPE_PROVIDER_VLAN = 0x8100, 0x88A8
 
 TCP, ICMP, ICMP6 = 6, 1, 58
 TCP_LISTEN = 10
@@ -233,8 +237,10 @@ def read4(ctx: SkBuff, segment: Segment) -> int:
         return OTHER
     if message.type != ICMP_UNREACHABLE or message.ip.protocol != TCP:
         return OTHER
-    set_ip4(segment.source, message.ip.destination)
-    return read_returned(ctx, segment, at + ICMP_BYTES + header_bytes(message.ip))
+    seen = read_returned(ctx, segment, at + ICMP_BYTES + header_bytes(message.ip))
+    if seen == MESSAGE:
+        set_ip4(segment.source, message.ip.destination)
+    return seen
 
 
 @bpf.inline
@@ -255,7 +261,8 @@ def read6(ctx: SkBuff, segment: Segment) -> int:
             return CUT
         if header == FRAGMENT:
             if ntohs(extension.fragment) & FRAGMENT6_OFFSET != 0:
-                return FRAGMENTED if extension.next_header == TCP else OTHER
+                # What begins in the middle shows only what began it: of TCP's, or of a header's before TCP's.
+                return FRAGMENTED if extension.next_header in (TCP, HOP_BY_HOP, ROUTING, DESTINATION) else OTHER
             at += 8
         else:
             at += (extension.length + 1) * 8
@@ -271,8 +278,10 @@ def read6(ctx: SkBuff, segment: Segment) -> int:
         return OTHER
     if message.type not in (ICMP6_UNREACHABLE, ICMP6_TOO_BIG) or message.ip.next_header != TCP:
         return OTHER
-    segment.source = message.ip.destination
-    return read_returned(ctx, segment, at + ICMP_BYTES + IP6_BYTES)
+    seen = read_returned(ctx, segment, at + ICMP_BYTES + IP6_BYTES)
+    if seen == MESSAGE:
+        segment.source = message.ip.destination
+    return seen
 
 
 @bpf.inline
@@ -283,6 +292,15 @@ def read(ctx: SkBuff, segment: Segment) -> int:
     if ctx.protocol == htons(ETHERTYPE_IP6):
         return read6(ctx, segment)
     return OTHER
+
+
+@bpf.inline
+def is_tagged(ctx: SkBuff) -> bool:
+    """Whether a packet has two VLAN tags: of one the kernel has taken note. Pods take both off, and what is behind."""
+    if ctx.protocol not in (htons(ETHERTYPE_VLAN), htons(ETHERTYPE_PROVIDER_VLAN)):
+        return False
+    count(Count.DROPPED_TAGGED)
+    return True
 
 
 @bpf.inline
@@ -410,8 +428,6 @@ def steered(ctx: SkBuff, segment: Segment, seen: int) -> i32:
         return NEXT
     if seen == MESSAGE:
         return by_sockets(ctx, segment, pod, message=True)
-    if is_of(segment.source, IS_ZTUNNEL):
-        return NEXT
     if seen in (FRAGMENTED, CUT):
         return as_new(ctx, pod)
     if is_request(segment):
@@ -433,6 +449,8 @@ def to_pod(ctx: SkBuff) -> int:
     """At a pod's device on the host, a packet to the pod."""
     if was_sent_by_ztunnel(ctx):
         return NEXT
+    if is_tagged(ctx):
+        return DROP
     segment = Segment()
     seen = read(ctx, segment)
     return NEXT if seen == OTHER else steered(ctx, segment, seen)
@@ -441,6 +459,8 @@ def to_pod(ctx: SkBuff) -> int:
 @bpf.tc
 def to_ztunnel(ctx: SkBuff) -> int:
     """At ztunnel's device on the host, a packet to it: some ports are for those whose connections are sent there."""
+    if is_tagged(ctx):
+        return DROP
     segment = Segment()
     seen = read(ctx, segment)
     if seen not in (CUT, SEGMENT):
@@ -458,11 +478,23 @@ def to_ztunnel(ctx: SkBuff) -> int:
 
 @bpf.tc
 def from_pod(ctx: SkBuff) -> int:
-    """At a pod's device on the host, a packet from the pod: an answer to what ztunnel has sent in a client's name."""
+    """At a pod's device on the host, a packet from the pod: to ztunnel, or an answer to what that has sent.
+
+    What bears another's address is left to the host's own checks.
+    """
     if was_sent_by_ztunnel(ctx):
         return NEXT
     segment = Segment()
-    if read(ctx, segment) != SEGMENT or is_of(segment.destination, IS_ZTUNNEL):
+    seen = read(ctx, segment)
+    pod = places.lookup(segment.source)
+    if pod is None:
+        return NEXT
+    if pod.ifindex != ctx.ifindex:
+        return NEXT
+    to = places.lookup(segment.destination)
+    if to is not None and to.flags & IS_ZTUNNEL != 0:
+        return hand_over(ctx, to)
+    if seen != SEGMENT:
         return NEXT
     for which in bpf.unroll((SERVING, BEFORE)):
         ztunnel = ztunnels.lookup(which)
@@ -475,11 +507,12 @@ def from_pod(ctx: SkBuff) -> int:
 def from_ztunnel(ctx: SkBuff) -> int:
     """At ztunnel's device on the host, a packet from ztunnel, which may bear the source address of another.
 
-    To an enrolled pod it goes at once: the host would not take it from here. One in a pod's name to anybody else comes
-    in as if from the pod.
+    To an enrolled pod it goes at once: the host would not take another's from here. One in a pod's name to anybody else
+    comes in as if from the pod.
     """
     segment = Segment()
-    if read(ctx, segment) not in (FRAGMENTED, CUT, SEGMENT) or is_of(segment.source, IS_ZTUNNEL):
+    seen = read(ctx, segment)
+    if seen in (OTHER, MESSAGE) and not is_of(segment.source, IS_ZTUNNEL):
         return NEXT
     pod = pod_at(segment.destination)
     if pod is not None:

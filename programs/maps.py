@@ -63,6 +63,8 @@ Mac = Annotated[bytes, Length(6)]
 class Place(Struct):
     """Where the packets of an address go: an enrolled pod's, or one's that was enrolled, or ztunnel's; or the host's.
 
+    Pods' addresses are those that the API gives them: a pod can claim none.
+
     `ifindex` is its device on the host, and `netns_id` what the host calls its network namespace; `mac` is its own,
     `gateway` the one to which it sends, unless KEEP_GATEWAY is among the flags: its packets have the right one already.
     """
@@ -215,6 +217,7 @@ class Count(IntEnum):
     DROPPED_DIRECT = 11
     DNS_REDIRECTED = 12
     SHARE_USED_UP = 13
+    DROPPED_TAGGED = 14
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.

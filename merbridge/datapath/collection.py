@@ -17,6 +17,9 @@ DNS_HOOKS = ("recvmsg6", "recvmsg4", "sendmsg6", "sendmsg4")
 SHARES = 4
 _LEAST_SHARE = 16
 
+# Entries are allocated one by one, so that room costs nothing.
+_HOST_ADDRESSES = 32768
+
 # Containers a pod, on average, that membership by cgroup has room for.
 _CGROUPS_PER_POD = 4
 
@@ -64,8 +67,8 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             "netns_info_map": settings.max_pods,
             "cgroup_info_map": settings.max_pods * _CGROUPS_PER_POD,
             "mesh_pods": settings.max_pods,
-            # Pods have two addresses at most, the host may have many.
-            "places": settings.max_pods * 2 + 256,
+            # Pods have two addresses at most; the host has those of all Services, where kube-proxy uses IPVS.
+            "places": settings.max_pods * 2 + _HOST_ADDRESSES,
             "original_dst": settings.max_connections,
             "shares": settings.max_pods + 1,  # the host has one, too
             "sockets": settings.max_connections * 2,

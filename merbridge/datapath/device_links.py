@@ -4,6 +4,7 @@ Before Linux 6.6 there are no links for devices: there a program is a tc filter,
 """
 
 import errno
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ DIRECTIONS = {
     "from_ztunnel": Direction.INGRESS,
     "at_ztunnel": Direction.INGRESS,
 }
+
+# A filter has no link that could be asked whether it is still there.
+_LOOK_AT_FILTERS_SECONDS = 5.0
 
 # Our filters' place among others' of the same device.
 _PRIORITY, _HANDLE = 1, 0x6D62
@@ -58,7 +62,7 @@ class DeviceLinks:
         self._datapath = datapath
         self._proc = proc
         self._links: dict[str, Link] = {}
-        self._filters: set[Spot] = set()
+        self._filters: dict[Spot, float] = {}  # when to look at each again
         self._indices: dict[str, int] = {}
         self._program_ids: dict[str, int] = {}
 
@@ -74,9 +78,11 @@ class DeviceLinks:
         """
         if features.TCX_LINK.supported():
             self._ensure_link(spot)
-        elif spot not in self._filters:
-            in_netns_of(spot.netns, self._proc, lambda: _attach_filter(self._datapath.program(spot.program), spot))
-            self._filters.add(spot)
+        elif time.monotonic() >= self._filters.get(spot, 0.0):
+            program = self._datapath.program(spot.program)
+            is_new = in_netns_of(spot.netns, self._proc, lambda: _attach_filter(program, spot))
+            self._datapath.drift.programs += is_new and spot in self._filters
+            self._filters[spot] = time.monotonic() + _LOOK_AT_FILTERS_SECONDS
 
     def drop_all_but(self, kept: Collection[str]) -> None:
         """Detach whatever is attached under other names."""
@@ -86,7 +92,7 @@ class DeviceLinks:
                 self._datapath.unpin(path)
                 if link is not None:
                     link.close()
-        self._filters = {spot for spot in self._filters if spot.name in kept}
+        self._filters = {spot: when for spot, when in self._filters.items() if spot.name in kept}
         self._indices = {name: index for name, index in self._indices.items() if name in kept}
 
     def drop_all(self, host: Netns) -> None:
@@ -148,7 +154,8 @@ def remove_filters() -> int:
     return removed
 
 
-def _attach_filter(program: Program, spot: Spot) -> None:
+def _attach_filter(program: Program, spot: Spot) -> bool:
+    """Attach a program, or put it in the place of the one that is there; whether there was none."""
     direction = DIRECTIONS[spot.program]
     try:
         added = attach_tc(program, spot.index, direction, priority=_PRIORITY, handle=_HANDLE)
@@ -157,7 +164,10 @@ def _attach_filter(program: Program, spot: Spot) -> None:
             raise
         added = TcFilter(program, spot.index, direction, _PRIORITY, _HANDLE)
         added.update(program)
+        added.keep()
+        return False
     added.keep()
+    return True
 
 
 def _remove_filter(requests: Any, index: int, direction: Direction) -> int:

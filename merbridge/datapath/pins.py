@@ -71,8 +71,20 @@ class Pins:
         except PermissionError:
             raise MerbridgeError(f"{self.root}: permission denied: run as root") from None
 
-    def prepare(self) -> None:
-        """Make the folders, mounting a bpf file system if there is none."""
+    def nothing(self) -> MerbridgeError:
+        """The error for who needs a datapath where there is none."""
+        return MerbridgeError(f"nothing is pinned in {self.root}: no agent has run here, or it has another --bpffs")
+
+    def prepare(self, proc: Path = Path("/proc")) -> None:
+        """Make the folders, mounting a bpf file system if there is none. Raises `MerbridgeError`.
+
+        In a container none is mounted: it would end with the container, and all that is pinned with it.
+        """
+        if not _is_in_bpffs(self.root) and _is_in_container(proc):
+            raise MerbridgeError(
+                f"{self.root} is in no bpf file system of the node (--bpffs): there, not in this container, run "
+                "`mount -t bpf bpf /sys/fs/bpf`, and mount that directory into the container"
+            )
         try:
             ensure_bpffs(self.root, MOUNT_SOURCE)
         except BpfError as error:
@@ -175,6 +187,24 @@ def _locked(root: Path) -> int:
             raise MerbridgeError(f"an agent runs already with the pins in {root}: end it first")
         time.sleep(0.01)
     return descriptor
+
+
+def _is_in_bpffs(path: Path) -> bool:
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    return is_bpffs(existing)
+
+
+def _is_in_container(proc: Path) -> bool:
+    """Whether this process has other mounts than the node's first process; no two namespaces' have one's number."""
+    try:
+        return _mounts(proc / "1").isdisjoint(_mounts(proc / "self"))
+    except OSError:
+        return False  # it may not be looked at
+
+
+def _mounts(process: Path) -> set[str]:
+    lines = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
+    return {line.split(" ", 1)[0] for line in lines}
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

@@ -20,7 +20,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "merbridge_dropped_total": (
         "Packets that were dropped, by cause.",
         "cause",
-        {"no_ztunnel": "dropped_no_ztunnel", "direct": "dropped_direct"},
+        {"no_ztunnel": "dropped_no_ztunnel", "direct": "dropped_direct", "tagged": "dropped_tagged"},
     ),
     "merbridge_refusals_total": (
         "Connections that were refused, by cause.",

@@ -51,15 +51,14 @@ class ZtunnelPlace:
 class Interior:
     """A pod's network as far as packets to it are concerned. `captured` if what is new of them is for ztunnel.
 
-    `addresses` are those that the API gives it, `others` what else its namespace has. `netns` is None while the pod has
-    no process, though its namespace may live: `cookie` is that of the last one then.
+    `addresses` are those that the API gives it. `netns` is None while the pod has no process, though its namespace may
+    live: `cookie` is that of the last one then.
     """
 
     name: str
     cookie: int
     netns: Netns | None
     addresses: frozenset[IpAddress]
-    others: frozenset[IpAddress]
     captured: bool
 
 
@@ -107,7 +106,9 @@ def desired(
     A pod's namespace may outlive its processes, until a container starts in it again. So a pod of the API that has no
     process now keeps the namespaces that are `remembered` of it.
     """
-    pods = [_known(pod, snapshot, observation, policy) for pod in local_pods(snapshot, node_name)]
+    here = local_pods(snapshot, node_name)
+    taken = observation.host.addresses.union(*(pod.addresses for pod in here))
+    pods = [_known(pod, snapshot, observation, policy, taken) for pod in here]
     ztunnel, reason = _ztunnel(pods, policy)
     return Desired(
         netns={**_by_memory(pods, remembered), **_by_netns(pods, observation.host.cookie)},
@@ -132,7 +133,9 @@ def _by_memory(pods: Iterable[KnownPod], remembered: Remembered) -> dict[int, Me
     return {cookie: pod.membership for pod in silent for cookie in remembered.get(pod.pod.uid, frozenset())}
 
 
-def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: EnrolmentPolicy) -> KnownPod:
+def _known(
+    pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: EnrolmentPolicy, taken: frozenset[IpAddress]
+) -> KnownPod:
     decision = enrolment(pod, snapshot.namespaces.get(pod.namespace, {}), policy)
     # The pod's own UID first: the other is an annotation, which anybody may write.
     absent = PodPresence(pod.uid, frozenset(), ())
@@ -141,14 +144,14 @@ def _known(pod: Pod, snapshot: Snapshot, observation: NodeObservation, policy: E
     flags |= DNS if decision.in_mesh and pod.captures_dns and policy.capture_dns else 0
     if pod.host_network:
         return KnownPod(pod, decision, presence, Membership(flags))
-    seen = {address for netns in presence.netns for address in netns.addresses}
+    seen = {address for netns in presence.netns for address in netns.addresses} - taken
     ip = pod.ip or _only(each for each in seen if isinstance(each, IPv4Address))
     ip6 = pod.ip6 or _only(each for each in seen if isinstance(each, IPv6Address))
     return KnownPod(pod, decision, presence, Membership(flags, ip, ip6))
 
 
 def _only(addresses: Iterable[_Address]) -> _Address | None:
-    """Before the API knows the pod's address: the only one of the family that its namespace has."""
+    """Before the API knows the pod's address: the only one of the family that its namespace has, and nobody else."""
     found = list(addresses)
     return found[0] if len(found) == 1 else None
 
@@ -172,19 +175,19 @@ def _by_cgroup(pods: Iterable[KnownPod]) -> dict[int, Membership]:
 
 
 def _inbound(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
-    enrolled = [each.membership for each in pods if each.enrolment.in_mesh and not each.pod.bypasses_inbound]
-    return frozenset(address for each in enrolled for address in (each.ip, each.ip6) if address is not None)
+    enrolled = [each.pod for each in pods if each.enrolment.in_mesh and not each.pod.bypasses_inbound]
+    return frozenset(address for pod in enrolled if not pod.host_network for address in pod.addresses)
 
 
 def _interiors(pods: Iterable[KnownPod], remembered: Remembered) -> Iterator[Interior]:
     for each in pods:
         own = _own_netns(each)
-        addresses = frozenset(address for address in (each.membership.ip, each.membership.ip6) if address is not None)
+        # Not those of its namespace: there a pod gives itself whichever it likes.
+        addresses = each.pod.addresses
         cookie = own.cookie if own is not None else max(remembered.get(each.pod.uid, frozenset()), default=0)
         if cookie and addresses and not each.pod.finished:
             captured = each.enrolment.in_mesh and not each.pod.bypasses_inbound
-            others = own.addresses - addresses if own is not None else frozenset()
-            yield Interior(each.pod.full_name, cookie, own, addresses, others, captured)
+            yield Interior(each.pod.full_name, cookie, own, addresses, captured)
 
 
 def _serving_first(ztunnels: Iterable[Interior], serving: ZtunnelPlace | None) -> tuple[Interior, ...]:

@@ -10,7 +10,7 @@ import attrs
 from merbridge.datapath.addresses import as_address
 from merbridge.datapath.datapath import Datapath
 from merbridge.datapath.device_links import DeviceLinks, Spot
-from merbridge.datapath.routes import route_to_self
+from merbridge.datapath.routes import forget_routes_of, route_to_self
 from merbridge.errors import MerbridgeError
 from merbridge.model import IpAddress
 from merbridge.reconcile.apply import Changes, make_equal
@@ -57,6 +57,14 @@ class Inbound:
         self._proc = proc
         self._sought: dict[int, _Sought] = {}
         self._routed: set[int] = set()
+
+    def end(self, host: Netns) -> None:
+        """Capture nothing any more, and leave nothing behind of what did."""
+        known = self._datapath.map(places).read_all().values()
+        self._links.drop_all(host)
+        make_equal(self._datapath, places, {}, Changes(), "")
+        make_equal(self._datapath, ztunnels, {}, Changes(), "")
+        forget_routes_of({place.netns_cookie for place in known if place.flags & IS_ZTUNNEL}, self._proc)
 
     def reconcile(self, wanted: Desired, host: Netns) -> list[str]:
         """Make it so; lines on what could not be done.
@@ -145,22 +153,22 @@ class Inbound:
     def _places(
         self, pods: list[Interior], ztunnels: list[Interior], known: Mapping[Address, Place], look: _Look
     ) -> _Places:
-        """Whose the addresses are. What the API says of an address counts more than what is found in a namespace."""
-        found: _Places = {}
+        """Whose the addresses are; where there is no room for all, ztunnel's and pods' come first."""
         given: _Places = {}
         for pod in pods:
             flags = IN_MESH if pod.captured else 0
             device = self._device(pod)
             if device is not None:
-                found |= dict.fromkeys(_keys(pod.others), _place(pod, device, flags))
                 given |= dict.fromkeys(_keys(pod.addresses), _place(pod, device, flags))
             elif pod.netns is None:
                 given |= {key: known[key] for key in _keys(pod.addresses) if key in known}
+        first: _Places = {}
         for ztunnel in ztunnels:
             device = self._device(ztunnel)
             if device is not None:
-                given |= dict.fromkeys(_keys(ztunnel.addresses), _place(ztunnel, device, IS_ZTUNNEL))
-        return found | given | dict.fromkeys(_keys(look.host.addresses), _HOST)
+                first |= dict.fromkeys(_keys(ztunnel.addresses), _place(ztunnel, device, IS_ZTUNNEL))
+        host = dict.fromkeys(_keys(look.host.addresses), _HOST)
+        return first | given | first | host
 
     def _ranks(self, ready: list[Interior], wanted: Desired) -> dict[int, Place]:
         """The ztunnel that serves, and one of those that may have connections from before."""

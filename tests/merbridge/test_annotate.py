@@ -17,6 +17,7 @@ from merbridge.annotate import Annotator, Patch, patches
 from merbridge.model import REDIRECTION, Enrolment, Pod
 from merbridge.reconcile.desired import KnownPod, Membership
 from merbridge.sources.kubernetes import Api, ApiPlace, Timing
+from merbridge.sources.kubernetes.errors import ApiError
 from merbridge.watchers import PodPresence
 
 COOKIE = 7
@@ -186,6 +187,27 @@ def test_missing_permission_is_told(server: ApiServer, annotator: Annotator) -> 
     server.forbidden.clear()
     wait_for_value(server, "a", "enabled")
     wait_until(lambda: not annotator.problem(), "the problem is over")
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_a_pod_that_is_refused_holds_up_no_other(
+    server: ApiServer, annotator: Annotator, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """An admission webhook may refuse one pod, as 400 when it gives no status: it is told, and tried again."""
+    write, refusing = Annotator._write, [True]
+
+    def write_or_be_refused(self: Annotator, patch: Patch) -> None:
+        if patch.name == "a" and refusing:
+            raise ApiError(status, 'admission webhook "w" denied the request')
+        write(self, patch)
+
+    monkeypatch.setattr(Annotator, "_write", write_or_be_refused)
+    annotator.want([patch_of(server, name) for name in ("a", "b", "c")])
+    wait_for_value(server, "b", "enabled")
+    wait_for_value(server, "c", "enabled")
+    assert "denied the request" in annotator.problem()
+    refusing.clear()
+    wait_for_value(server, "a", "enabled")
 
 
 def test_pod_that_is_gone_or_another_is_harmless(server: ApiServer, annotator: Annotator) -> None:

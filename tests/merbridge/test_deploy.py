@@ -66,6 +66,29 @@ def test_a_wrong_field_would_be_found() -> None:
     assert len(misfits(wrong, "V1DaemonSet", "wrong")) == 2
 
 
+def test_no_mount_leads_out_of_the_container() -> None:
+    """The API refuses Bidirectional propagation to a container that is not privileged (validateMountPropagation)."""
+    assert "privileged" not in CONTAINER["securityContext"]
+    assert {mount.get("mountPropagation") for mount in CONTAINER["volumeMounts"]} <= {None, "HostToContainer"}
+
+
+def test_apparmor_lets_the_agent_work() -> None:
+    """By the field, and for Kubernetes before 1.30 by the annotation, which have to agree."""
+    annotations = of_kind("DaemonSet")["spec"]["template"]["metadata"]["annotations"]
+    assert CONTAINER["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
+    assert annotations[f"container.apparmor.security.beta.kubernetes.io/{CONTAINER['name']}"] == "unconfined"
+
+
+def test_in_a_container_no_bpf_file_system_is_mounted(cluster: Cluster) -> None:
+    """It would end with the container, and interception with it: the agent says what to do on the node."""
+    line = ["unshare", "--mount", *merbridge_command("run"), *cluster.settings()]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
+    assert done.returncode == 1
+    assert f"merbridge run: {cluster.bpffs} is in no bpf file system of the node (--bpffs)" in done.stderr
+    assert "`mount -t bpf bpf /sys/fs/bpf`" in done.stderr
+    assert not cluster.bpffs.exists()
+
+
 def test_the_role_is_what_the_agents_page_says() -> None:
     """Nothing more is asked for."""
     page = (ROOT / "docs" / "agent.md").read_text()

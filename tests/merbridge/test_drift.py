@@ -1,12 +1,14 @@
 """What somebody changes of the datapath by hand, while the agent runs: seen, put right within seconds, and counted."""
 
+import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Agent, Cluster, wait_until
+from cluster import ROOT, Agent, Cluster, wait_until
 from pod_sockets import PodSockets
 
 import programs.maps as layouts
@@ -129,6 +131,52 @@ def test_entries_that_are_changed(cluster: Cluster, before: dict[str, int]) -> N
         records.delete(next(iter(pods)))
         counted(cluster, before, entries=4)
         assert (netns.read_all(), settings.read_all(), records.read_all()) == (known, ztunnel, pods)
+
+
+_WITHOUT_TCX = """
+import sys
+from merbridge.cli import main
+from pybpfasm.kernel import features
+kind = type(features.TCX_LINK)
+supported = kind.supported
+kind.supported = lambda self: self is not features.TCX_LINK and supported(self)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def tc(cluster: Cluster, *arguments: str) -> str:
+    """What tc(8) says in the host's network namespace."""
+    inside = ["nsenter", f"--net=/proc/{cluster.node.host().containers['app'].pid}/ns/net"]
+    return subprocess.run([*inside, "tc", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def devices_with_filters(cluster: Cluster) -> list[str]:
+    """The host's devices with a program on its way to a pod."""
+    names = re.findall(r"qdisc clsact \S+ dev (\S+)", tc(cluster, "qdisc", "show"))
+    return [name for name in names if "to_pod" in tc(cluster, "filter", "show", "dev", name, "egress")]
+
+
+def test_a_filter_that_is_removed(cluster: Cluster, agent: Agent) -> None:
+    """Where kernels have no tcx links (before 6.6), a filter that somebody takes away is there again, and counted."""
+    cluster.end_datapath()
+    command = [sys.executable, "-c", _WITHOUT_TCX]
+    running = subprocess.Popen([*command, "run", *cluster.settings()], stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        wait_until(lambda: len(devices_with_filters(cluster)) == 2, "both enrolled pods' filters are there", SECONDS)
+        assert not list((cluster.bpffs / "devices").iterdir())
+        removed = devices_with_filters(cluster)[0]
+        tc(cluster, "qdisc", "del", "dev", removed, "clsact")
+        assert removed not in devices_with_filters(cluster)
+        wait_until(lambda: removed in devices_with_filters(cluster), "it is there again", SECONDS)
+        wait_until(lambda: drift(cluster)["programs"] == 2, "both directions are counted", SECONDS)
+    finally:
+        running.terminate()
+        running.wait(20)
+        host = str(cluster.node.host().containers["app"].pid)
+        cleanup = [*command, "cleanup", "--bpffs", str(cluster.bpffs), "--host-pid", host]
+        subprocess.run(cleanup, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    assert devices_with_filters(cluster) == []
+    cluster.start_agent().ready()
 
 
 def test_the_bpf_file_system_is_unmounted(cluster: Cluster, agent: Agent, before: dict[str, int]) -> None:

@@ -7,17 +7,21 @@ import socket
 import struct
 import subprocess
 import sys
+import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from cluster import SLOWNESS, Agent, Cluster, wait_until
 from pod_sockets import PodSockets
 from pyroute2 import IPRoute
-from test_inbound import is_reached, plain, transparent
+from test_inbound import IP_TRANSPARENT, in_the_name_of, is_reached, plain, transparent
 from test_original_dst import accept, connections_in_set_up, original_destination
 
+from merbridge.datapath.addresses import as_address
 from merbridge.demo.workloads import Pod, Workload
 from programs.inbound import ROUTE_MARK, SENT_MARK
+from programs.maps import places
 
 OUT_PORT, IN_PORT, POD_PORT = 15001, 15006, 8080
 SO_MARK, IP_HDRINCL, IP_FREEBIND = 36, 3, 15
@@ -156,20 +160,136 @@ def test_a_false_source_does_not_lead_in(
     assert not sees(seen, 4445)
 
 
-def test_a_request_in_ztunnels_name_is_all_that_arrives(
+def test_ztunnels_name_does_not_lead_in(
     cluster: Cluster, outside: PodSockets, app: PodSockets, ztunnel: PodSockets
 ) -> None:
-    """What is said plainly: under ztunnel's address a single packet gets to the pod.
-
-    The answer goes to ztunnel, so no connection comes of it.
-    """
-    in_pod = app.listen(POD_PORT)
-    in_pod.settimeout(0.5 * SLOWNESS)
+    """What bears ztunnel's address, and has not come from its device, does not reach the pod; what has come, does."""
+    app.listen(POD_PORT)
     seen = app.make(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    seen.settimeout(0.3 * SLOWNESS)
     raw(outside).sendto(segment((cluster.ztunnel.ip, 4446), (cluster.app.ip, POD_PORT)), (cluster.app.ip, 0))
-    assert sees(seen, 4446)
-    with pytest.raises(TimeoutError):
-        in_pod.accept()
+    assert not sees(seen, 4446)
+    raw(ztunnel).sendto(segment((cluster.ztunnel.ip, 4447), (cluster.app.ip, POD_PORT)), (cluster.app.ip, 0))
+    assert sees(seen, 4447)
+
+
+def mac_of(pod: Pod) -> bytes:
+    """The address of the pod's eth0."""
+
+    def look() -> str:
+        with IPRoute() as requests:
+            (link,) = requests.get_links(ifname="eth0")
+            return str(link.get_attr("IFLA_ADDRESS"))
+
+    return bytes.fromhex(pod.in_netns(look).replace(":", ""))
+
+
+def be_told(pod: Pod, address: str, mac: bytes | None) -> None:
+    """Have a pod believe that this is where the address is, as ARP from anybody would; None forgets it."""
+
+    def tell() -> None:
+        with IPRoute() as requests:
+            (index,) = requests.link_lookup(ifname="eth0")
+            if mac is None:
+                requests.neigh("del", dst=address, ifindex=index)
+            else:
+                requests.neigh("replace", dst=address, lladdr=mac.hex(":"), ifindex=index, state=0x80)  # NUD_PERMANENT
+
+    pod.in_netns(tell)
+
+
+def test_arp_gives_nothing(cluster: Cluster, app: PodSockets, outside: PodSockets, ztunnel: PodSockets) -> None:
+    """Who makes a pod believe that he has ztunnel's address gets none of its packets: they go to ztunnel's device.
+
+    Nor can he connect to it in ztunnel's name.
+    """
+    in_pod, out = app.listen(POD_PORT), ztunnel.listen(OUT_PORT)
+    in_pod.settimeout(0.5 * SLOWNESS)
+    own(cluster.outside, cluster.ztunnel.ip)
+    be_told(cluster.app, cluster.ztunnel.ip, mac_of(cluster.outside))
+    try:
+        seen = outside.make(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        seen.settimeout(0.3 * SLOWNESS)
+        client = app.make()
+        client.bind(("0.0.0.0", 4448))
+        client.connect((cluster.server.ip, 7))
+        with accept(out) as accepted:
+            assert original_destination(accepted) == (cluster.server.ip, 7)
+        assert not sees(seen, 4448)
+        thief = outside.make()
+        thief.bind((cluster.ztunnel.ip, 0))
+        thief.settimeout(0.5 * SLOWNESS)
+        with pytest.raises(OSError, match=r"timed out|refused|reset"):
+            thief.connect((cluster.app.ip, POD_PORT))
+        with pytest.raises(TimeoutError):
+            in_pod.accept()
+    finally:
+        be_told(cluster.app, cluster.ztunnel.ip, None)
+        disown(cluster.outside, cluster.ztunnel.ip)
+
+
+@pytest.mark.parametrize("tags", [b"", b"\x81\0\0\0", b"\x81\0\0\0" * 2, b"\x88\xa8\0\0\x81\0\0\0"])
+def test_vlan_tags_do_not_lead_in(
+    cluster: Cluster, app: PodSockets, outside: PodSockets, ztunnel: PodSockets, tags: bytes
+) -> None:
+    """A request with VLAN tags of number 0, which a pod takes off, goes to ztunnel, or nowhere if there are two."""
+    transparent(ztunnel)
+    app.listen(POD_PORT)
+    seen = app.make(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    seen.settimeout(0.3 * SLOWNESS)
+    wire = outside.make(socket.AF_PACKET, socket.SOCK_RAW)
+    wire.bind(("eth0", 0))
+    packet = segment((cluster.outside.ip, 4449), (cluster.app.ip, POD_PORT))
+    packet = packet[:10] + struct.pack("!H", ip_checksum(packet[:20])) + packet[12:]
+    wire.send(mac_of(cluster.app) + mac_of(cluster.outside) + tags + b"\x08\0" + packet)
+    assert not sees(seen, 4449)
+
+
+def ip_checksum(header: bytes) -> int:
+    """Of an IPv4 header whose checksum is 0."""
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def test_a_strange_address_gives_nothing(cluster: Cluster, ztunnel: PodSockets) -> None:
+    """A pod that gives itself an address from elsewhere gets nothing of what ztunnel sends there.
+
+    However many it takes, what others have in the map of addresses stays.
+    """
+    strange = "203.0.113.9"
+    own(cluster.second_app, strange)
+    try:
+        time.sleep(1.5)  # the agent looks
+        with PodSockets(cluster.second_app) as hostile, cluster.pinned(places, "places") as known:
+            hostile.listen(POD_PORT)
+            client = ztunnel.make()
+            client.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+            client.bind((cluster.app.ip, 0))
+            client.settimeout(0.5 * SLOWNESS)
+            with pytest.raises(OSError, match=r"timed out|unreachable|No route"):
+                client.connect((strange, POD_PORT))
+            assert known.get(as_address(ip_address(strange))) is None
+    finally:
+        disown(cluster.second_app, strange)
+
+
+def test_anothers_answers_are_left_to_the_host(
+    cluster: Cluster, app: PodSockets, outside: PodSockets, ztunnel: PodSockets
+) -> None:
+    """A packet under another pod's address is not carried to ztunnel, though it would fit a connection there."""
+    in_pod = app.listen(POD_PORT)
+    with PodSockets(cluster.second_app) as hostile:
+        upstream = in_the_name_of(ztunnel, cluster.outside.ip, (cluster.app.ip, POD_PORT), socket.AF_INET)
+        port = upstream.getsockname()[1]
+        with upstream, accept(in_pod) as accepted:
+            seen = ztunnel.make(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+            seen.settimeout(0.3 * SLOWNESS)
+            forged = segment((cluster.app.ip, POD_PORT), (cluster.outside.ip, port), flags=0x10)
+            raw(hostile).sendto(forged, (cluster.outside.ip, 0))
+            assert not sees(seen, POD_PORT)
+            accepted.sendall(b"x")
+            assert sees(seen, POD_PORT)
 
 
 def own(pod: Pod, address: str) -> None:

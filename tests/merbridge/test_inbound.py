@@ -485,11 +485,15 @@ def test_pods_without_a_device_on_the_host_are_told(cluster: Cluster) -> None:
 
 
 def test_switched_off(cluster: Cluster, app: PodSockets, outside: PodSockets) -> None:
-    """With --inbound off nothing is at the devices, and the pod is reached."""
+    """With --inbound off nothing is at the devices, also where it was on; the pod is reached, and `status` says so."""
     app.listen(POD_PORT)
-    with cluster.datapath_with("--inbound", "off"):
+    with cluster.datapath_with():
+        cluster.agent.kill()
+        cluster.start_agent("--inbound", "off").ready()
         assert is_reached(outside, cluster.app.ip, POD_PORT)
         assert not list((cluster.bpffs / "devices").iterdir())
+        assert not any(pod["inbound"] for pod in cluster.status()[1]["pods"])
+        assert routes(cluster.ztunnel) == []
 
 
 def test_cleanup_leaves_nothing(cluster: Cluster, app: PodSockets, outside: PodSockets, agent: Agent) -> None:

@@ -43,7 +43,10 @@ OPEN_ONES = collection(DatapathSettings(max_pods=8, max_connections=8, fail_open
 
 @attrs.frozen
 class Scene:
-    """A packet, and what is there when it comes. `open` names the namespaces that have a socket for it."""
+    """A packet, and what is there when it comes: `open` names the namespaces that have a socket for it.
+
+    `device` is whose device it is at.
+    """
 
     family: int = 4
     source: str = "other"
@@ -59,11 +62,15 @@ class Scene:
     counted: bool = True
     assign: int = 0
     store: int = 0
+    device: str = "pod"
 
     def address(self, who: str) -> str:
         """Somebody's address."""
         return ADDRESSES[self.family].get(who, OTHER[self.family])
 
+
+# What is behind the first VLAN tag, of which the kernel has taken note, when there is a second.
+TAGGED = {"VLAN": b"\x81\x00", "provider's VLAN": b"\x88\xa8"}
 
 SHAPES = {
     4: (
@@ -79,6 +86,7 @@ SHAPES = {
         "cut error",
         "cut message",
         "no IP",
+        *TAGGED,
     ),
     6: (
         *("segment", "hop by hop", "destination options", "routing", "first fragment", "later fragment", "two headers"),
@@ -99,6 +107,7 @@ SHAPES = {
 }
 TCP, UDP, ICMP, ICMP6, SCTP = 6, 17, 1, 58, 132
 NO_TCP = {
+    *TAGGED,
     "another",
     "cut message",
     "no IP",
@@ -110,6 +119,8 @@ NO_TCP = {
     "later fragment of UDP",
     "headers and error",
 }
+# The ends of chains that are later fragments, and what these are of.
+LATER_OF = {"l": TCP, "d": 60, "h": 0, "r": 43, "x": UDP, "y": ICMP}
 LATER, CUT, ERRORS = {"later fragment"}, {"cut", "cut header", "five headers"}, {"unreachable", "too big"}
 
 
@@ -117,6 +128,8 @@ def packet(scene: Scene) -> bytes:
     """The bytes, from Ethernet's header on."""
     if scene.shape == "no IP":
         return bytes(12) + b"\x08\x06" + bytes(40)
+    if scene.shape in TAGGED:
+        return bytes(12) + TAGGED[scene.shape] + b"\0\0\x08\0" + ip4(scene)
     ether = bytes(12) + (b"\x08\x00" if scene.family == 4 else b"\x86\xdd")
     return ether + (ip4(scene) if scene.family == 4 else ip6(scene))
 
@@ -164,23 +177,33 @@ def ip4(scene: Scene) -> bytes:
     return header4(source, destination, TCP) + segment
 
 
+NO_CHAIN = ("", "")
+
+
+def chain_of(shape: str) -> tuple[str, str]:
+    """The headers of IPv6 by their letters, and the end, of a shape such as `DRF t`, or `- l` for no header."""
+    headers, _, end = shape.partition(" ")
+    return (headers.strip("-"), end) if set(headers) <= set("HRFD-") and len(end) == 1 else NO_CHAIN
+
+
 def chained(scene: Scene) -> bytes:
     """An IPv6 packet of a shape such as `DRF t`: headers by their letters, and what is behind the last."""
-    headers, end = scene.shape.split()
+    headers, end = chain_of(scene.shape)
     numbers = {"H": 0, "R": 43, "F": 44, "D": 60}
-    last = {"t": TCP, "k": TCP, "u": UDP, "l": 44, "c": 60, "i": ICMP6, "s": SCTP}[end]
+    last = {"t": TCP, "k": TCP, "u": UDP, "c": 60, "i": ICMP6, "s": SCTP}.get(end, 44)
     following = [*(numbers[each] for each in headers), last]
     data = header6(scene.address(scene.source), scene.address(scene.destination), following[0])
     for number, after in itertools.pairwise(following):
         data += struct.pack("!BBHI", after, 0, 1 if number == 44 else 0, 0)
     segment = tcp(4000, scene.port, scene.flags)
-    ends = {"t": segment, "k": segment[:9], "u": bytes(8), "l": struct.pack("!BBHI", TCP, 0, 65, 9), "c": b"\x06"}
+    later = {end: struct.pack("!BBHI", after, 0, 65, 9) for end, after in LATER_OF.items()}
+    ends = {"t": segment, "k": segment[:9], "u": bytes(8), "c": b"\x06", **later}
     return data + ends.get(end, bytes([128, *bytes(60)]))
 
 
 def ip6(scene: Scene) -> bytes:
     """From IPv6's header on."""
-    if " " in scene.shape and scene.shape.split()[0].isupper():
+    if chain_of(scene.shape) != NO_CHAIN:
         return chained(scene)
     source, destination = scene.address(scene.source), scene.address(scene.destination)
     segment = tcp(4000, scene.port, scene.flags)
@@ -219,17 +242,29 @@ def ip6(scene: Scene) -> bytes:
 
 def kind(scene: Scene) -> str:
     """What the packet shows."""
-    headers, _, end = scene.shape.partition(" ")
-    if headers.isupper() and len(end) == 1:
-        if len(headers) + (end in "lc") > MOST_HEADERS:
+    headers, end = chain_of(scene.shape)
+    if end:
+        if len(headers) + (end in "c" or end in LATER_OF) > MOST_HEADERS:
             return "cut"
-        return {"t": "segment", "k": "cut", "u": "other", "l": "later", "c": "cut", "i": "other", "s": "other"}[end]
+        if LATER_OF.get(end, UDP) not in (UDP, ICMP):
+            return "later"
+        return {"t": "segment", "k": "cut", "c": "cut"}.get(end, "other")
     if scene.shape in NO_TCP:
         return "other"
     for name, shapes in (("later", LATER), ("cut", CUT), ("error", ERRORS)):
         if scene.shape in shapes:
             return name
     return "segment"
+
+
+def has_no_addresses(scene: Scene) -> bool:
+    """Whether none are read: it is not IP, or cut within IP's header."""
+    return scene.shape in ("no IP", "short", *TAGGED)
+
+
+def read_source(scene: Scene) -> str:
+    """Whose the packet's source is taken to be: an error about a segment is from him to whom that was."""
+    return "other" if kind(scene) == "error" else scene.source
 
 
 def is_open(scene: Scene, where: str) -> bool:
@@ -249,9 +284,11 @@ def as_new(scene: Scene) -> tuple[Any, ...]:
 
 def model_to_pod(scene: Scene) -> tuple[Any, ...]:
     """What should become of a packet at a pod's device, on its way to the pod."""
-    if scene.mark == SENT_MARK or kind(scene) == "other" or scene.destination not in ("pod", "left"):
+    if scene.mark == SENT_MARK:
         return ("next",)
-    if kind(scene) != "error" and scene.source in ("ztunnel", "before"):
+    if scene.shape in TAGGED:
+        return ("drop",)
+    if kind(scene) == "other" or scene.destination not in ("pod", "left"):
         return ("next",)
     if kind(scene) in ("later", "cut"):
         return as_new(scene)
@@ -267,7 +304,11 @@ def model_to_pod(scene: Scene) -> tuple[Any, ...]:
 
 def model_from_pod(scene: Scene) -> tuple[Any, ...]:
     """At a pod's device, on its way from the pod."""
-    if scene.mark == SENT_MARK or kind(scene) != "segment" or scene.destination in ("ztunnel", "before"):
+    if scene.mark == SENT_MARK or has_no_addresses(scene) or read_source(scene) != scene.device:
+        return ("next",)
+    if scene.destination in ("ztunnel", "before"):
+        return ("to", scene.destination)
+    if kind(scene) != "segment":
         return ("next",)
     for which in ("ztunnel", "before"):
         if which in scene.known and is_open(scene, which):
@@ -277,7 +318,8 @@ def model_from_pod(scene: Scene) -> tuple[Any, ...]:
 
 def model_from_ztunnel(scene: Scene) -> tuple[Any, ...]:
     """At ztunnel's device on the host, on its way from ztunnel."""
-    if kind(scene) in ("other", "error") or scene.source in ("ztunnel", "before"):
+    by_itself = not has_no_addresses(scene) and read_source(scene) in ("ztunnel", "before")
+    if kind(scene) in ("other", "error") and not by_itself:
         return ("next",)
     if scene.destination in ("pod", "left"):
         return ("to", scene.destination)
@@ -286,6 +328,8 @@ def model_from_ztunnel(scene: Scene) -> tuple[Any, ...]:
 
 def model_to_ztunnel(scene: Scene) -> tuple[Any, ...]:
     """At ztunnel's device on the host, on its way to ztunnel."""
+    if scene.shape in TAGGED:
+        return ("drop",)
     if kind(scene) not in ("segment", "cut") or scene.destination not in ("ztunnel", "before"):
         return ("next",)
     if kind(scene) == "cut":
@@ -385,7 +429,7 @@ def run(name: str, scene: Scene, specs: Any = SPECS) -> tuple[tuple[Any, ...], s
     stores = itertools.count(1)
     if scene.store:
         helpers[Helper.SKB_STORE_BYTES] = lambda *arguments: -14 if next(stores) == scene.store else store(*arguments)
-    context = sim.SkBuff(packet=packet(scene), mark=scene.mark)
+    context = sim.SkBuff(packet=packet(scene), mark=scene.mark, ifindex=DEVICES[scene.device])
     result = sim.run(specs.programs[name], context, maps=maps, world=sim.World(), helpers=helpers)
     return said(result, context, assigned), result
 
@@ -414,7 +458,7 @@ def said(result: sim.Result, context: sim.SkBuff, assigned: list[int]) -> tuple[
 def chain(chance: random.Random) -> str:
     """Some headers of IPv6, and an end."""
     headers = "".join(chance.choice("HRFD") for _ in range(chance.randrange(1, 6)))
-    return f"{headers} {chance.choice('tttkulcis')}"
+    return f"{headers} {chance.choice('tttkulldhrxcis')}"
 
 
 def scenes() -> Iterator[Scene]:
@@ -424,8 +468,8 @@ def scenes() -> Iterator[Scene]:
         for source, destination, shape in itertools.product(everybody, everybody, shapes):
             yield Scene(family, source, destination, shape)
             yield Scene(family, source, destination, shape, flags=SYN, known=frozenset())
-    for end in "tkulcis":
-        yield Scene(6, shape=f"DDDD {end}")
+    for headers, end in itertools.product(("-", "D", "DD", "DDD", "DDDD"), ("tkucis", *LATER_OF)):
+        yield from (Scene(6, shape=f"{headers} {each}") for each in end)
     chance = random.Random(7)  # noqa: S311 - the same scenes each time are wanted
     for _ in range(6000):
         family = chance.choice((4, 6))
@@ -445,6 +489,7 @@ def scenes() -> Iterator[Scene]:
             mark=chance.choice((0, 0, SENT_MARK, 5)),
             counted=chance.random() < 0.8,
             assign=chance.choice((0, 0, -3)),
+            device=chance.choice(("pod", "pod", "left")),
         )
 
 
