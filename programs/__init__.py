@@ -7,6 +7,7 @@ app: connect(service)                                     ztunnel: accept(), get
   redirect.py   carries the bytes between the two without the TCP stack
   dns.py        the same for DNS by UDP, for pods that ask for it
   inbound.py    at network devices: what arrives for enrolled pods goes to ztunnel, too
+  trace.py      shows what the others do, while somebody looks; it is none of PROGRAMS
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The command line: `python -m merbridge run|status|doctor|cleanup|demo`."""
+"""The command line: `python -m merbridge run|status|trace|doctor|cleanup|demo`."""
 
 import argparse
 import os
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from merbridge.cli import cleanup, demo, doctor, run, status
+from merbridge.cli import cleanup, demo, doctor, run, status, trace
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError
 
-_COMMANDS = (run, status, doctor, cleanup, demo)
+_COMMANDS = (run, status, trace, doctor, cleanup, demo)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -102,7 +102,7 @@ class Report:
 def read_report(pins: Pins) -> Report:
     """Read it. Raises `MerbridgeError` where it cannot be told."""
     if not pins.exist():
-        raise MerbridgeError(f"nothing is pinned in {pins.root}: no agent has run here, or it has another --bpffs")
+        raise pins.nothing()
     try:
         with _PinnedMaps(pins) as maps:
             return _report(pins, maps)

@@ -83,6 +83,7 @@ AGENTS_OWN = {
     "test_reload.py": "when the agent takes other settings over; maps of another size are put in place as new ones are",
     "test_socket_kinds.py": "other ways into the same hooks of connections",
     "test_start_faults.py": "what the agent says of broken surroundings, made up by each test",
+    "test_trace.py": "what is shown of connections by programs that test_programs_load loads on every kernel",
     "test_status_server.py": "what probes and scrapes get of a report is no kernel's business",
     "test_status.py": "what `status` says of states that each test makes up; that it finds a kernel's datapath "
     "healthy is seen in test_without_ztunnel_connections_are_refused_at_once",

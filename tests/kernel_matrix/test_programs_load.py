@@ -1,11 +1,14 @@
 """The verifier takes every program of the mesh in every configuration."""
 
+import os
 from contextlib import ExitStack
 from functools import cache
 
 import pytest
 
 from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.datapath import NEEDED
+from merbridge.observe.trace import compiled as compiled_trace
 from programs import PROGRAMS
 from pybpfasm.kernel import Map, Program
 from pybpfasm.spec import CollectionSpec
@@ -14,6 +17,11 @@ from tools.vm.configurations import NEEDS, SPLICE
 OUT_PORTS = (1, 15001, 65535)
 
 compiled = cache(collection)
+
+
+def kernel_version() -> tuple[int, ...]:
+    """Of the running kernel, as far as features go by it."""
+    return tuple(int(part) for part in os.uname().release.split(".")[:2])
 
 
 def load(specs: CollectionSpec, name: str) -> str:
@@ -41,3 +49,11 @@ def test_program_loads(name: str, out_port: int, splice: str) -> None:
 def test_program_loads_with_maps_of_the_usual_size(name: str) -> None:
     """As the agent loads it without any flag."""
     assert load(compiled(DatapathSettings()), name) == name
+
+
+@pytest.mark.needs(*NEEDED)
+def test_programs_that_trace_load() -> None:
+    """Without refusals wherever the datapath is, with them where the kernel tells of them: from Linux 6.1 on."""
+    for sees_refusals in (False, True) if kernel_version() >= (6, 1) else (False,):
+        specs = compiled_trace(sees_refusals=sees_refusals)
+        assert [load(specs, name) for name in specs.programs] == list(specs.programs)
