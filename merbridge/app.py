@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -26,11 +26,13 @@ from merbridge.errors import MerbridgeError
 from merbridge.model import DATAPLANE_MODE, EnrolmentPolicy, Snapshot
 from merbridge.observe.logs import configure_log, logger
 from merbridge.observe.metrics import Timing
-from merbridge.reconcile.apply import apply, recorded_memory, write_agent_record, write_source_records
+from merbridge.reconcile.apply import Applier, recorded_memory, write_agent_record, write_source_records
 from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
 from merbridge.reconcile.inbound import Inbound
 from merbridge.sources import Source, SourceState, choose_source
 from merbridge.watchers import CgroupWatcher, Netns, NodeObserver, host_cgroup_root
+from merbridge.watchers.cgroups import Cgroup
+from merbridge.watchers.observe import NodeObservation
 from pybpfasm.errors import BpfError
 
 # Events come in bursts: one look answers all that come within this time.
@@ -49,29 +51,15 @@ def run(load: Callable[[], Config]) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises `MerbridgeError` if it cannot start.
 
     `load` gives the settings. Where they come from a file that changes, the agent goes on with what it says then; if it
-    cannot, with what it said before.
+    cannot, with what it said before. What the source knows stays.
     """
-    with _StopSignals() as stop:
-        reloading = Reloading(load)
-        while True:
-            configure_log(reloading.config.log_level, reloading.config.log_format)
-            try:
-                has_other = _run(reloading, stop)
-            except MerbridgeError as error:
-                if not reloading.fall_back(str(error)):
-                    raise
-            else:
-                if not has_other:
-                    return
-
-
-def _run(reloading: Reloading, stop: "_StopSignals") -> bool:
-    """Run it with the settings as they are now, until a signal comes; True if instead there are other settings."""
-    config = reloading.config
-    cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
-    pins = Pins(config.bpffs)
     with ExitStack() as stack:
+        stop = stack.enter_context(_StopSignals())
+        reloading = Reloading(load)
+        config = reloading.config
+        configure_log(config.log_level, config.log_format)
         # What is wrong with the source or the node is found before anything is touched.
+        cgroup_root = config.cgroup_root or host_cgroup_root(config.proc)
         source = choose_source(config)
         annotator = annotator_for(source, config)
         if annotator is not None:
@@ -81,7 +69,21 @@ def _run(reloading: Reloading, stop: "_StopSignals") -> bool:
         if annotator is not None:
             stack.callback(annotator.stop)
             annotator.start()
-        agent = Agent(config, source, annotator, cgroup_root)
+        has_other = True
+        while has_other:
+            configure_log(reloading.config.log_level, reloading.config.log_format)
+            try:
+                has_other = _run(Agent(reloading.config, source, annotator, cgroup_root), reloading, stop)
+            except MerbridgeError as error:
+                if not reloading.fall_back(str(error)):
+                    raise
+
+
+def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
+    """Run it with the settings as they are now, until a signal comes; True if instead there are other settings."""
+    config, source, cgroup_root = agent.config, agent.source, agent.cgroup_root
+    pins = Pins(config.bpffs)
+    with ExitStack() as stack:
         _serve(agent, pins, stack)
         agent.observe()
         if not _known(agent, stop):
@@ -169,12 +171,16 @@ class _Node:
     lock: PinsLock
     watcher: CgroupWatcher
 
-    def mend(self) -> None:
-        """Put right what somebody has taken away, the bpf file system itself too. Raises `MerbridgeError`."""
-        if not self.pins.are_whole():
-            self.pins.prepare()
-            self.lock.renew()
-        self.datapath.mend()
+    def mend(self) -> list[str]:
+        """Put right what somebody has taken away, the bpf file system itself too; lines on what could not be done."""
+        problems = []
+        try:
+            if not self.pins.are_whole():
+                self.pins.prepare()
+                self.lock.renew()
+        except (MerbridgeError, OSError) as error:
+            problems.append(str(error))
+        return [*problems, *self.datapath.mend()]
 
 
 def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals") -> bool:
@@ -225,14 +231,33 @@ class Agent:
     _said: dict[str, str] = attrs.field(factory=dict)
     _last: Desired | None = None
     _in_map: frozenset[int] = frozenset()
+    _inputs: tuple[Snapshot, NodeObservation, Remembered] | None = None
+    _wanted: Desired | None = None
+    _applier: Applier = attrs.field(factory=Applier)
+    _observer: NodeObserver = attrs.field(init=False)
 
-    def observe(self) -> "Desired":
-        """What should be, by the last good state of the source and a look at the node now."""
+    def __attrs_post_init__(self) -> None:
+        """Nothing is read yet."""
         config = self.config
-        observation = NodeObserver(config.proc, self.cgroup_root, config.exempt_cgroup, config.host_pid).observe()
+        self._observer = NodeObserver(config.proc, self.cgroup_root, config.exempt_cgroup, config.host_pid)
+
+    def observe(self, cgroups: Sequence[Cgroup] | None = None) -> "Desired":
+        """What should be, by the last good state of the source and a look at the node now.
+
+        `cgroups` are those below the cgroup root, where they are known. It is the same object as the last time where
+        nothing has changed.
+        """
+        config = self.config
+        observation = self._observer.observe(cgroups)
         self.host = observation.host
-        policy = EnrolmentPolicy(ztunnel_namespace=config.ztunnel_namespace, capture_dns=config.dns_capture == "on")
-        return desired(self.snapshot, observation, self.config.node_name, policy, self.remembered)
+        inputs = (self.snapshot, observation, self.remembered)
+        before = self._inputs
+        is_known = before is not None and before[0] is inputs[0] and before[2] == inputs[2]
+        if self._wanted is None or before is None or not is_known or not observation.is_same(before[1]):
+            policy = EnrolmentPolicy(ztunnel_namespace=config.ztunnel_namespace, capture_dns=config.dns_capture == "on")
+            self._wanted = desired(self.snapshot, observation, config.node_name, policy, self.remembered)
+            self._inputs = inputs
+        return self._wanted
 
     def look(self, node: _Node) -> None:
         """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
@@ -241,7 +266,7 @@ class Agent:
         self.last_look = start = time.monotonic()
         self._mend(node)
         try:
-            self.reconcile(datapath, self.observe())
+            self.reconcile(datapath, self.observe(node.watcher.cgroups))
         except (MerbridgeError, BpfError, OSError) as error:
             self._say("reconcile", " ".join(str(error).split()))
         else:
@@ -254,12 +279,10 @@ class Agent:
         self.record(datapath)
 
     def _mend(self, node: _Node) -> None:
-        try:
-            node.mend()
-        except (MerbridgeError, BpfError, OSError) as error:
-            self._say("mending", " ".join(str(error).split()))
-        else:
-            self._say("mending", "")
+        """Put right what was taken away by somebody, and tell what cannot be."""
+        problems = node.mend()
+        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        self._say("mending", " ".join(f"{problems[0]}{more}".split()) if problems else "")
 
     def _tell_drift(self, drift: Drift) -> None:
         new = drift.since(self.drift)
@@ -269,8 +292,9 @@ class Agent:
 
     def reconcile(self, datapath: Datapath, wanted: Desired) -> None:
         """Make the maps hold what is wanted, and tell what is new."""
-        self.remembered = memory(wanted, self.remembered)
-        changes = apply(datapath, wanted, self.remembered)
+        if wanted is not self._last:
+            self.remembered = memory(wanted, self.remembered)
+        changes = self._applier.apply(datapath, wanted, self.remembered)
         self._say("maps", "; ".join(changes.problems))
         self._in_map = changes.netns
         self._say("namespaces", _namespaces_missing(self.snapshot))
@@ -333,6 +357,8 @@ class Agent:
             logger().info(f"{topic}_recovered")
 
     def _tell_changes(self, wanted: Desired) -> None:
+        if wanted is self._last:
+            return
         before = {each.pod.uid: each for each in self._last.pods} if self._last else {}
         for each in wanted.pods:
             known = before.get(each.pod.uid)

@@ -32,6 +32,7 @@ from programs.maps import (
     IS_HOST,
     IS_ZTUNNEL,
     KEEP_GATEWAY,
+    MAY_CALL,
     SERVING,
     Address,
     Count,
@@ -362,11 +363,11 @@ def is_of(address: Address, flag: int) -> bool:
 
 @bpf.inline
 def pod_at(address: Address) -> Place | None:
-    """The pod that has an address and is enrolled, or was."""
+    """The pod that has an address and is enrolled, or was; its device is known."""
     place = places.lookup(address)
     if place is None:
         return None
-    if place.flags & (IS_ZTUNNEL | IS_HOST) != 0:
+    if place.flags & (IS_ZTUNNEL | IS_HOST) != 0 or place.ifindex == 0:
         return None
     return place
 
@@ -470,7 +471,7 @@ def to_ztunnel(ctx: SkBuff) -> int:
     if seen == SEGMENT:
         if segment.destination_port not in (htons(OUT_PORT), htons(IN_PORT)) or not is_request(segment):
             return NEXT
-        if is_of(segment.source, IN_MESH | IS_HOST):
+        if is_of(segment.source, MAY_CALL | IS_HOST):
             return NEXT
     count(Count.DROPPED_DIRECT)
     return DROP

@@ -27,6 +27,7 @@ IS_ZTUNNEL = 4
 IS_HOST = 8
 EXEMPT = 16
 KEEP_GATEWAY = 32
+MAY_CALL = 64
 
 
 class Address(Struct):
@@ -63,10 +64,11 @@ Mac = Annotated[bytes, Length(6)]
 class Place(Struct):
     """Where the packets of an address go: an enrolled pod's, or one's that was enrolled, or ztunnel's; or the host's.
 
-    Pods' addresses are those that the API gives them: a pod can claim none.
-
-    `ifindex` is its device on the host, and `netns_id` what the host calls its network namespace; `mac` is its own,
-    `gateway` the one to which it sends, unless KEEP_GATEWAY is among the flags: its packets have the right one already.
+    Pods' addresses are those that the API gives them: a pod can claim none. An enrolled pod's has MAY_CALL among its
+    flags, as it is sent to ztunnel's ports; IN_MESH, too, where what arrives for it is captured. `ifindex` is its
+    device on the host, 0 where none is known: then MAY_CALL is all that counts. `netns_id` is what the host calls its
+    network namespace, `mac` its own, `gateway` the one to which it sends, unless KEEP_GATEWAY is among the flags: its
+    packets have the right one already.
     """
 
     netns_cookie: u64

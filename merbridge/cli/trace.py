@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -15,16 +15,23 @@ from merbridge import config
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
 
+if TYPE_CHECKING:
+    from merbridge.observe.trace import Traced, Tracer
+
 NAME = "trace"
 SUMMARY = "show connections of enrolled pods and to them as they are made, until Ctrl-C; who does not look pays nothing"
 FAILURE = 2
 
+# How often it is looked whether the datapath is still the same.
+_KEEP_UP_SECONDS = 1.0
+
 _SETTINGS = ("config", "bpffs")
+_MOST = 1_000_000_000
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not allowed: give a number from 1")
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise ArgumentTypeError(f"{text!r} is not allowed: give a number from 1 to {_MOST}")
     return int(text)
 
 
@@ -40,11 +47,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> int:
     """Print what comes."""
     # Late: other commands need no compiler.
-    from merbridge.observe.trace import Traced, Tracer, as_text
+    from merbridge.observe.trace import Tracer, as_text
 
     settings = config.load_config(arguments, environment, _SETTINGS)
 
-    def shown(traced: Traced) -> str:
+    def shown(traced: "Traced") -> str:
         return json.dumps(attrs.asdict(traced)) if arguments["output"] == "json" else as_text(traced)
 
     with Tracer(Pins(settings.bpffs)) as tracer:
@@ -66,11 +73,12 @@ def run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> int:
     return 0
 
 
-def _all(tracer: Any, seconds: int | None) -> Iterator[Any]:
-    end = None if seconds is None else time.monotonic() + seconds
-    while end is None or time.monotonic() < end:
-        select.select([tracer.fileno()], [], [], None if end is None else end - time.monotonic())
+def _all(tracer: "Tracer", seconds: int | None) -> "Iterator[Traced]":
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        select.select([tracer.fileno()], [], [], min(left, _KEEP_UP_SECONDS))
         yield from tracer.read()
+        yield from tracer.keep_up()
 
 
 def _check_pod(name: str, known: tuple[str, ...]) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 from merbridge.config.config import Config
 from merbridge.config.load import ConfigError
 
+# What a running agent cannot be without for a moment, or what would leave the old one's traces elsewhere.
+FIXED = ("source", "kubeconfig", "context", "node_name", "cgroup_root", "bpffs", "proc", "host_pid", "annotate")
+
 
 class Reloading:
     """The settings in force. `problem` is one line on why the file as it is now does not count, "" when it does."""
@@ -16,7 +19,6 @@ class Reloading:
         self.config = load()
         self.problem = ""
         self._proven: Config | None = None
-        self._refused: Config | None = None
         self._stamp = _stamp(self.config.config)
 
     def has_other(self) -> bool:
@@ -28,27 +30,35 @@ class Reloading:
         try:
             latest = self._load()
         except ConfigError as error:
-            self.problem = f"{error}; the settings from before stay in force"
+            self._refuse(str(error))
             return False
-        if latest == self._refused:
+        fixed = [name.replace("_", "-") for name in FIXED if getattr(latest, name) != getattr(self.config, name)]
+        if fixed:
+            names = ", ".join(fixed)
+            self._refuse(f"{self.config.config}: another {names} counts when the agent is started again")
             return False
         self.problem = ""
-        if latest == self.config:
-            return False
+        is_other = latest != self.config
         self.config = latest
-        return True
+        return is_other
 
     def is_proven(self) -> None:
         """The agent has become ready with the settings in force."""
         self._proven = self.config
 
     def fall_back(self, problem: str) -> bool:
-        """Go back to the last settings that the agent was ready with; False if there are none."""
+        """Go back to the last settings that the agent was ready with; False if there are none.
+
+        Those that could not be are tried again when the file is written again.
+        """
         if self._proven is None or self._proven == self.config:
             return False
-        self._refused, self.config = self.config, self._proven
-        self.problem = f"{self.config.config}: {problem}; the settings from before stay in force"
+        self._refuse(f"{self.config.config}: {problem}")
+        self.config = self._proven
         return True
+
+    def _refuse(self, reason: str) -> None:
+        self.problem = f"{reason}; the settings from before stay in force"
 
 
 def _stamp(path: Path | None) -> tuple[int, ...] | None:

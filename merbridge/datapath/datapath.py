@@ -9,7 +9,7 @@ filled before the first program that uses it is attached, and both serve until t
 being set up of connections is kept by the map that has it: `--max-connections` counts when that is made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from merbridge.datapath.drift import Drift
 from merbridge.datapath.hooks import Hooks
 from merbridge.datapath.keeper import PinKeeper
 from merbridge.datapath.pins import Pins
+from merbridge.datapath.programs import LoadedPrograms
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError
 from pybpfasm.kernel import (
@@ -50,6 +51,19 @@ NEEDED = (
 )
 
 
+@attrs.frozen
+class Written:
+    """What the agent has put into a map last: what was wanted, as one object, and what of it has found a place.
+
+    `raw` is the map's whole content then, None where that was not read again.
+    """
+
+    wanted: Mapping[Any, Any]
+    placed: Mapping[Any, Any]
+    raw: tuple[tuple[bytes, bytes], ...] | None
+    has_place: frozenset[Any]
+
+
 class Datapath:
     """The datapath's maps, programs and links; owns their descriptors, not their pins.
 
@@ -58,7 +72,7 @@ class Datapath:
 
     def __init__(self, pins: Pins, settings: DatapathSettings) -> None:
         self.drift = Drift()
-        self.written: dict[str, dict[Any, Any]] = {}
+        self.written: dict[str, Written] = {}
         self.kept_size = ""
         self._pins = pins
         self._settings = settings
@@ -69,7 +83,8 @@ class Datapath:
         self._replaced: list[str] = []
         self._programs: dict[str, Program] = {}
         self._keeper = PinKeeper(self.drift)
-        self._hooks = Hooks(pins, self._keeper, self.drift, self._maps, self._programs)
+        self.programs = LoadedPrograms(self._programs)
+        self._hooks = Hooks(pins, self._keeper, self.drift, self._maps, self.programs)
         self._held.callback(self._hooks.close)
 
     def __enter__(self) -> "Datapath":
@@ -115,10 +130,9 @@ class Datapath:
         for name in self._replaced:
             self._keeper.pin(self._pins.maps / name, self._maps[name].pin)
 
-    def mend(self) -> None:
-        """Put right what somebody has taken away of pins and attachments. Raises `MerbridgeError`."""
-        self._keeper.mend()
-        self._hooks.mend()
+    def mend(self) -> list[str]:
+        """Put right what somebody has taken away of attachments and pins; lines on what could not be done."""
+        return [*self._hooks.mend(), *self._keeper.mend()]
 
     @property
     def replaced(self) -> tuple[str, ...]:
@@ -128,10 +142,6 @@ class Datapath:
     def map(self, declaration: MapDeclaration[K, V]) -> TypedMap[K, V]:
         """A map by its declaration."""
         return TypedMap(declaration, self._maps[_NAMES[id(declaration)]])
-
-    def program(self, name: str) -> Program:
-        """A loaded program by its name."""
-        return self._programs[name]
 
     def pin(self, path: Path, pin: Callable[[Path], None]) -> None:
         """Pin an object, and keep it so; until `attach` has done its work, closing takes the pin away.

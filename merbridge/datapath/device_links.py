@@ -64,7 +64,6 @@ class DeviceLinks:
         self._links: dict[str, Link] = {}
         self._filters: dict[Spot, float] = {}  # when to look at each again
         self._indices: dict[str, int] = {}
-        self._program_ids: dict[str, int] = {}
 
     def close(self) -> None:
         """Give up the descriptors; what is pinned stays attached."""
@@ -79,7 +78,7 @@ class DeviceLinks:
         if features.TCX_LINK.supported():
             self._ensure_link(spot)
         elif time.monotonic() >= self._filters.get(spot, 0.0):
-            program = self._datapath.program(spot.program)
+            program = self._datapath.programs[spot.program]
             is_new = in_netns_of(spot.netns, self._proc, lambda: _attach_filter(program, spot))
             self._datapath.drift.programs += is_new and spot in self._filters
             self._filters[spot] = time.monotonic() + _LOOK_AT_FILTERS_SECONDS
@@ -104,11 +103,11 @@ class DeviceLinks:
     def _ensure_link(self, spot: Spot) -> None:
         path = self._pins.devices / spot.name
         held = self._links.get(spot.name)
-        program = self._datapath.program(spot.program)
+        program = self._datapath.programs[spot.program]
         if held is not None:
             info = held.info()
             if info.target == spot.index:
-                if info.program_id != self._id_of(spot.program):
+                if not self._datapath.programs.is_same(spot.program, info.program_id):
                     held.update(program)
                     self._datapath.drift.programs += 1
                 return
@@ -126,18 +125,14 @@ class DeviceLinks:
         self._datapath.drift.programs += self._indices.get(spot.name) == spot.index
         self._indices[spot.name] = spot.index
 
-    def _id_of(self, program: str) -> int:
-        if program not in self._program_ids:
-            self._program_ids[program] = self._datapath.program(program).info().id
-        return self._program_ids[program]
-
     def _adopted(self, path: Path, spot: Spot) -> Link | None:
         """The link that an earlier agent has pinned, with this one's program; None where it is of another device."""
         link = Link.open(path)
         if link.info().target != spot.index:
             link.close()
             return None
-        link.update(self._datapath.program(spot.program))
+        if not self._datapath.programs.is_same(spot.program, link.info().program_id):
+            link.update(self._datapath.programs[spot.program])
         self._indices[spot.name] = spot.index
         return link
 

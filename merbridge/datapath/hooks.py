@@ -9,9 +9,10 @@ from merbridge.datapath.collection import DNS_HOOKS
 from merbridge.datapath.drift import Drift
 from merbridge.datapath.keeper import PinKeeper, aside_of
 from merbridge.datapath.pins import Pins
+from merbridge.datapath.programs import LoadedPrograms
 from merbridge.errors import MerbridgeError
 from pybpfasm.errors import BpfError
-from pybpfasm.kernel import Link, Map, Program, attach_cgroup, attach_sockmap
+from pybpfasm.kernel import Link, Map, attach_cgroup, attach_sockmap
 from pybpfasm.kernel.links import DirectAttachment
 
 # What the programs need; facts of the kernel's history: SO_NETNS_COOKIE 5.14, the cookie in sock_ops 5.15.
@@ -36,7 +37,7 @@ class Hooks:
     """The attachments; owns the links' descriptors. Programs and maps may come after it was made."""
 
     def __init__(
-        self, pins: Pins, keeper: PinKeeper, drift: Drift, maps: Mapping[str, Map], programs: Mapping[str, Program]
+        self, pins: Pins, keeper: PinKeeper, drift: Drift, maps: Mapping[str, Map], programs: LoadedPrograms
     ) -> None:
         self._pins = pins
         self._keeper = keeper
@@ -44,7 +45,6 @@ class Hooks:
         self._maps = maps
         self._programs = programs
         self._links: dict[str, Link] = {}
-        self._program_ids: dict[str, int] = {}
         self._cgroup_root = Path()
         self.created: list[Path] = []
 
@@ -59,7 +59,6 @@ class Hooks:
         `created` are the pins that were not there before.
         """
         self._cgroup_root = cgroup_root
-        self._program_ids = {name: program.info().id for name, program in self._programs.items()}
         with _opened(cgroup_root) as cgroup:
             try:
                 # Every question is asked before the first hook is touched: what can fail fails here.
@@ -69,7 +68,8 @@ class Hooks:
                     if link is None:
                         self._attach(name, cgroup)
                     else:
-                        link.update(self._programs[name])
+                        if not self._programs.is_same(name, link.info().program_id):
+                            link.update(self._programs[name])
                         self._links[name] = link
                         self._keeper.adopt(self._pins.links / name, link.pin)
                         aside_of(self._pins.links / name).unlink(missing_ok=True)
@@ -79,26 +79,27 @@ class Hooks:
             except BpfError as error:
                 raise MerbridgeError(f"{error} (merbridge needs Linux {OLDEST_KERNEL} or later)") from error
 
-    def mend(self) -> None:
+    def mend(self) -> Iterator[str]:
         """Attach again what somebody has detached, and put our program in place of another's; counted as drift.
 
-        Raises `MerbridgeError` where that cannot be done.
+        Lines on what could not be done; the others are.
         """
         for name in ATTACH_ORDER:
-            link = self._links.get(name)
-            if link is None:
-                continue
             try:
-                info = link.info()
-                if info.target == 0:
-                    self._attach_again(name)
-                elif info.program_id != self._program_ids[name]:
-                    link.update(self._programs[name])
-                else:
-                    continue
-            except BpfError as error:
-                raise MerbridgeError(f"program {name} was detached by somebody: {error}") from error
-            self._drift.programs += 1
+                self._drift.programs += name in self._links and self._mend(name, self._links[name])
+            except (BpfError, MerbridgeError) as error:
+                yield f"program {name} was detached by somebody: {error}"
+
+    def _mend(self, name: str, link: Link) -> bool:
+        """Whether there was something to do."""
+        info = link.info()
+        if info.target == 0:
+            self._attach_again(name)
+        elif not self._programs.is_same(name, info.program_id):
+            link.update(self._programs[name])
+        else:
+            return False
+        return True
 
     def _attach_again(self, name: str) -> None:
         with _opened(self._cgroup_root) as cgroup:

@@ -1,7 +1,7 @@
 """Keeps objects pinned: it knows by the inode which pin is which object's, and pins again what somebody has taken."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from merbridge.datapath.drift import Drift
@@ -9,6 +9,8 @@ from merbridge.errors import MerbridgeError
 from pybpfasm.errors import KernelError
 
 Pin = Callable[[Path], None]
+
+_NOT_YET = -1
 
 
 class PinKeeper:
@@ -19,7 +21,11 @@ class PinKeeper:
         self._kept: dict[Path, tuple[int | None, Pin]] = {}
 
     def pin(self, path: Path, pin: Pin) -> None:
-        """Pin an object, in one step instead of whatever is pinned there. Raises `MerbridgeError`."""
+        """Pin an object, in one step instead of whatever is pinned there.
+
+        Raises `MerbridgeError`; then `mend` tries it again.
+        """
+        self._kept[path] = (_NOT_YET, pin)
         try:
             if os.path.lexists(path):
                 aside = aside_of(path)
@@ -43,11 +49,19 @@ class PinKeeper:
         self._kept.pop(path, None)
         path.unlink(missing_ok=True)
 
-    def mend(self) -> None:
-        """Pin again what is not pinned any more, or what something else is pinned instead of; counted as drift."""
+    def mend(self) -> Iterator[str]:
+        """Pin again what is not pinned any more, or what something else is pinned instead of; counted as drift.
+
+        Lines on what could not be done; the others are.
+        """
         for path, (inode, pin) in list(self._kept.items()):
-            if _inode(path) != inode:
+            if _inode(path) == inode:
+                continue
+            try:
                 self.pin(path, pin)
+            except MerbridgeError as error:
+                yield str(error)
+            else:
                 self._drift.pins += 1
 
 

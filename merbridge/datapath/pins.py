@@ -80,12 +80,12 @@ class Pins:
 
         In a container none is mounted: it would end with the container, and all that is pinned with it.
         """
-        if not _is_in_bpffs(self.root) and _is_in_container(proc):
-            raise MerbridgeError(
-                f"{self.root} is in no bpf file system of the node (--bpffs): there, not in this container, run "
-                "`mount -t bpf bpf /sys/fs/bpf`, and mount that directory into the container"
-            )
         try:
+            if _is_in_container(proc) and not _is_in_bpffs(self.root):
+                raise MerbridgeError(
+                    f"{self.root} is in no bpf file system of the node (--bpffs): there, not in this container, run "
+                    "`mount -t bpf bpf /sys/fs/bpf`, and mount that directory into the container"
+                )
             ensure_bpffs(self.root, MOUNT_SOURCE)
         except BpfError as error:
             raise MerbridgeError(f"no bpf file system for the pins (--bpffs): {error}") from None

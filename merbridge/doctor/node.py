@@ -10,7 +10,7 @@ from merbridge.datapath.datapath import NEEDED
 from merbridge.datapath.hooks import OLDEST_KERNEL
 from merbridge.datapath.pins import Pins
 from merbridge.doctor.finding import Finding, note, ok, problem
-from merbridge.watchers.cgroups import NO_CGROUP, host_cgroup_ids, pod_cgroup_ids
+from merbridge.watchers.cgroups import NO_CGROUP, host_cgroup_ids, known_cgroups, pod_cgroup_ids
 from merbridge.watchers.observe import NodeObservation
 from pybpfasm.kernel import features, is_bpffs
 
@@ -51,7 +51,8 @@ def look_at_privileges() -> Iterator[Finding]:
 
 def look_at_cgroups(config: Config, root: Path) -> Iterator[Finding]:
     """Whether pods' cgroups are found, and the kubelet's."""
-    pods = pod_cgroup_ids(root)
+    cgroups = known_cgroups(root)
+    pods = pod_cgroup_ids(cgroups)
     if pods:
         yield ok("cgroups", f"{root}: cgroups of {len(pods)} pods")
     else:
@@ -61,7 +62,7 @@ def look_at_cgroups(config: Config, root: Path) -> Iterator[Finding]:
             "on a node with pods: let the kubelet use cgroup2, or name its tree with --cgroup-root",
         )
     exempt = config.exempt_cgroup
-    if exempt != NO_CGROUP and not host_cgroup_ids(root, exempt):
+    if exempt != NO_CGROUP and not host_cgroup_ids(cgroups, root, exempt):
         yield note(
             "cgroups",
             f"no cgroup of the host is named {exempt}: the kubelet's probes of enrolled pods go to ztunnel",

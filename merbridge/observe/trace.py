@@ -24,9 +24,11 @@ from programs.trace import Event, Verdict, trace4, trace6, trace_events, trace_l
 from pybpfasm import ntohs
 from pybpfasm.compiler import compile_collection
 from pybpfasm.errors import BpfError
-from pybpfasm.kernel import Map, Program, RingBuffer, TypedMap, VerifierError, attach_cgroup, named_target
+from pybpfasm.kernel import Link, Map, Program, RingBuffer, TypedMap, VerifierError, attach_cgroup, named_target
+from pybpfasm.kernel.links import query_cgroup
 from pybpfasm.lang.maps import MapDeclaration
 from pybpfasm.spec import CollectionSpec
+from pybpfasm.uapi import AttachType
 
 # The kernel that has what a refusal is seen by.
 _REFUSALS_SINCE = "6.1"
@@ -64,6 +66,7 @@ class Tracer:
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
         self._held = ExitStack()
+        self._lost_before = 0
         self._names: dict[int, str] = {}
         self._by_address: dict[str, str] = {}
         # CLOCK_MONOTONIC to CLOCK_REALTIME.
@@ -87,7 +90,19 @@ class Tracer:
     @property
     def lost(self) -> int:
         """How many connections were not shown, as they came faster than they were read."""
-        return self._ring.lost
+        return self._lost_before + self._ring.lost
+
+    def keep_up(self) -> Iterator[Traced]:
+        """Begin anew where the datapath is another by now, or runs behind these hooks; what came until then.
+
+        To be called from time to time. Raises `MerbridgeError` as entering does.
+        """
+        if not self._is_outdated():
+            return
+        yield from self.read()
+        self._lost_before += self._ring.lost
+        self._held.close()
+        self.__enter__()
 
     def pods(self) -> tuple[str, ...]:
         """The names of this node's pods."""
@@ -103,8 +118,20 @@ class Tracer:
         for event in self._ring.drain():
             yield self._traced(event)
 
+    def _is_outdated(self) -> bool:
+        if {name: _inode(self._pins.maps / name) for name in _SHARED} != self._pinned:
+            return True
+        try:
+            with Link.open(self._pins.links / "connect4") as link:
+                theirs = link.info().program_id
+        except BpfError:
+            return False  # the agent is about to attach it again
+        running = [each.id for each in query_cgroup(self._root, AttachType.CGROUP_INET4_CONNECT).programs]
+        return theirs in running and running.index(theirs) > running.index(self._first_id)
+
     def _start(self) -> None:
-        root = self._cgroup_root()
+        self._root = root = self._cgroup_root()
+        self._pinned = {name: _inode(self._pins.maps / name) for name in _SHARED}
         maps = {name: self._shared(name, declaration) for name, declaration in _SHARED.items()}
         for name, own in _OWN.items():
             maps[name] = self._held.enter_context(Map.create(own.spec(name)))
@@ -117,6 +144,7 @@ class Tracer:
             ) from None
         self._held.callback(os.close, cgroup)
         self._ring = self._held.enter_context(RingBuffer(maps["trace_events"], Event, lost_counter=maps["trace_lost"]))
+        self._first_id = loaded[0].info().id
         for program in loaded:
             self._held.enter_context(attach_cgroup(program, cgroup))
 
@@ -190,6 +218,13 @@ def compiled(*, sees_refusals: bool) -> CollectionSpec:
     return compile_collection([trace4, trace6, trace_sockops], {"SEES_REFUSALS": sees_refusals}, target=target)
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
+
+
 def _ip(end: layouts.Endpoint) -> IPv4Address | IPv6Address | None:
     address = from_ip6(end.ip)
     mapped = None if address is None else address.ipv4_mapped
@@ -212,7 +247,9 @@ def as_text(traced: Traced) -> str:
     seconds = time.strftime("%H:%M:%S", time.localtime(traced.at))
     who = traced.pod or "?"
     if traced.pid is not None:
-        who += f" {traced.command}[{traced.pid}]"
+        # A process names itself as it likes.
+        command = "".join(each if each.isprintable() else "?" for each in traced.command)
+        who += f" {command}[{traced.pid}]"
     ends = " -> ".join(each for each in (traced.source, traced.dialled) if each)
     instead = f" by {traced.instead}" if traced.instead else ""
     return f"{seconds}.{int(traced.at * 1000) % 1000:03} {traced.verdict:<10} {who}  {ends}{instead}"

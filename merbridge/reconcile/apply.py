@@ -10,7 +10,7 @@ import attrs
 from merbridge.datapath import state
 from merbridge.datapath.addresses import as_address, as_ip4
 from merbridge.datapath.collection import share_of
-from merbridge.datapath.datapath import Datapath
+from merbridge.datapath.datapath import Datapath, Written
 from merbridge.reconcile.desired import Desired, KnownPod, Membership, Remembered
 from programs.maps import (
     IN_MESH,
@@ -48,16 +48,45 @@ class Changes:
     problems: list[str] = attrs.field(factory=list)
 
 
-def apply(datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
-    """Make the maps hold what is wanted: ztunnel first, so that whoever is enrolled finds it."""
-    changes = Changes()
-    make_equal(datapath, settings, _settings(wanted), changes, "")
-    changes.netns = make_equal(datapath, netns_info_map, _pod_infos(wanted.netns), changes, "--max-pods")
-    _mend_shares(datapath, wanted)
-    make_equal(datapath, cgroup_info_map, _pod_infos(wanted.cgroups), changes, "--max-pods")
-    make_equal(datapath, mesh_pods, _inbound(wanted), changes, "--max-pods")
-    make_equal(datapath, state.pod_records, _records(wanted.pods, remembered), changes, "--max-pods")
-    return changes
+@attrs.frozen
+class _Tables:
+    """What the maps should hold, by map."""
+
+    settings: Mapping[int, Ztunnel]
+    netns: Mapping[int, PodInfo]
+    cgroups: Mapping[int, PodInfo]
+    inbound: Mapping[Address, MeshPod]
+    records: Mapping[state.PodKey, state.PodRecord]
+
+
+class Applier:
+    """Makes the maps hold what is wanted; where that is the same as before, it is not worked out again."""
+
+    def __init__(self) -> None:
+        self._wanted: Desired | None = None
+        self._remembered: Remembered = {}
+        self._tables = _Tables({}, {}, {}, {}, {})
+
+    def apply(self, datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
+        """Make it so: ztunnel first, so that whoever is enrolled finds it."""
+        if wanted is not self._wanted or remembered != self._remembered:
+            self._tables = _Tables(
+                settings=_settings(wanted),
+                netns=_pod_infos(wanted.netns),
+                cgroups=_pod_infos(wanted.cgroups),
+                inbound=_inbound(wanted),
+                records=_records(wanted.pods, remembered),
+            )
+            self._wanted, self._remembered = wanted, remembered
+        tables = self._tables
+        changes = Changes()
+        make_equal(datapath, settings, tables.settings, changes, "")
+        changes.netns = make_equal(datapath, netns_info_map, tables.netns, changes, "--max-pods")
+        _mend_shares(datapath, wanted)
+        make_equal(datapath, cgroup_info_map, tables.cgroups, changes, "--max-pods")
+        make_equal(datapath, mesh_pods, tables.inbound, changes, "--max-pods")
+        make_equal(datapath, state.pod_records, tables.records, changes, "--max-pods")
+        return changes
 
 
 def _mend_shares(datapath: Datapath, wanted: Desired) -> None:
@@ -94,32 +123,41 @@ def make_equal(
 ) -> frozenset[K]:
     """Make it so; the keys that have found a place.
 
-    What is not as it was left here the last time was changed by somebody else, which counts as drift.
+    What is not as it was left here the last time was changed by somebody else, which counts as drift. Where the same
+    object is wanted as then, and the map is as it was, nothing is looked at more closely.
     """
     map_ = datapath.map(declaration)
-    name = map_.map.spec.name
-    # Where there is no room for all, the first of them get it, also from others that are there already.
-    size = map_.map.spec.max_entries
-    placed = dict(itertools.islice(wanted.items(), size))
-    refused = set(itertools.islice(wanted, size, None))
-    current = map_.read_all()
-    datapath.drift.entries += _differences(datapath.written.get(name), current)
-    for key in current.keys() - placed.keys():
-        changes.removed += map_.delete(key)
-    for key, value in placed.items():
-        if current.get(key) == value:
-            continue
-        try:
-            map_.set(key, value)
-        except MapFullError:
-            refused.add(key)
-        else:
-            changes.written += 1
-    datapath.written[name] = {key: value for key, value in placed.items() if key not in refused}
-    if refused:
-        more = len(refused)
+    name, size = map_.map.spec.name, map_.map.spec.max_entries
+    left = datapath.written.get(name)
+    raw = tuple(map_.map.walk_packed())
+    if left is None or left.wanted is not wanted or left.raw != raw:
+        # Where there is no room for all, the first of them get it, also from others that are there already.
+        placed = dict(itertools.islice(wanted.items(), size))
+        refused = set(itertools.islice(wanted, size, None))
+        current = map_.read_all()
+        datapath.drift.entries += _differences(None if left is None else left.placed, current)
+        for key in current.keys() - placed.keys():
+            changes.removed += map_.delete(key)
+        for key, value in placed.items():
+            if current.get(key) == value:
+                continue
+            try:
+                map_.set(key, value)
+            except MapFullError:
+                refused.add(key)
+            else:
+                changes.written += 1
+        left = Written(
+            wanted=wanted,
+            placed={key: value for key, value in placed.items() if key not in refused},
+            raw=raw if current == placed else None,
+            has_place=frozenset(wanted.keys() - refused),
+        )
+        datapath.written[name] = left
+    more = len(wanted) - len(left.has_place)
+    if more:
         changes.problems.append(f"map {name} is full ({size} entries), {more} more have no place: raise {setting}")
-    return frozenset(wanted.keys() - refused)
+    return left.has_place
 
 
 def _differences(left: Mapping[Any, Any] | None, found: Mapping[Any, Any]) -> int:

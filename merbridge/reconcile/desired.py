@@ -49,10 +49,11 @@ class ZtunnelPlace:
 
 @attrs.frozen
 class Interior:
-    """A pod's network as far as packets to it are concerned. `captured` if what is new of them is for ztunnel.
+    """A pod's network as far as packets to it are concerned.
 
-    `addresses` are those that the API gives it. `netns` is None while the pod has no process, though its namespace may
-    live: `cookie` is that of the last one then.
+    `enrolled` if it is in the mesh, `captured` if what is new of them is for ztunnel. `addresses` are those that the
+    API gives it. `netns` is None while the pod has no process, though its namespace may live: `cookie` is that of the
+    last one then.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Interior:
     netns: Netns | None
     addresses: frozenset[IpAddress]
     captured: bool
+    enrolled: bool
 
 
 @attrs.frozen
@@ -76,7 +78,8 @@ class KnownPod:
 class Desired:
     """The whole. `no_ztunnel` says why there is none; it is empty when there is one.
 
-    `inbound` are the addresses of enrolled pods that connections of the host go to ztunnel for; `interiors` the
+    `inbound` are the addresses of enrolled pods that connections of the host go to ztunnel for, `callers` those of
+    enrolled pods, as far as they are known before the API gives them; `interiors` the
     networks of all pods but ztunnels; `ztunnels` those that may have connections, first the one that serves.
     """
 
@@ -86,6 +89,7 @@ class Desired:
     ztunnel: ZtunnelPlace | None
     no_ztunnel: str
     pods: tuple[KnownPod, ...]
+    callers: frozenset[IpAddress] = frozenset()
     interiors: tuple[Interior, ...] = ()
     ztunnels: tuple[Interior, ...] = ()
 
@@ -117,6 +121,7 @@ def desired(
         ztunnel=ztunnel,
         no_ztunnel=reason,
         pods=tuple(pods),
+        callers=_callers(pods),
         interiors=tuple(_interiors((each for each in pods if not is_ztunnel(each.pod, policy)), remembered)),
         ztunnels=_serving_first(_interiors((each for each in pods if is_ztunnel(each.pod, policy)), {}), ztunnel),
     )
@@ -179,6 +184,11 @@ def _inbound(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
     return frozenset(address for pod in enrolled if not pod.host_network for address in pod.addresses)
 
 
+def _callers(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
+    enrolled = [each.membership for each in pods if each.enrolment.in_mesh]
+    return frozenset(address for each in enrolled for address in (each.ip, each.ip6) if address is not None)
+
+
 def _interiors(pods: Iterable[KnownPod], remembered: Remembered) -> Iterator[Interior]:
     for each in pods:
         own = _own_netns(each)
@@ -187,7 +197,7 @@ def _interiors(pods: Iterable[KnownPod], remembered: Remembered) -> Iterator[Int
         cookie = own.cookie if own is not None else max(remembered.get(each.pod.uid, frozenset()), default=0)
         if cookie and addresses and not each.pod.finished:
             captured = each.enrolment.in_mesh and not each.pod.bypasses_inbound
-            yield Interior(each.pod.full_name, cookie, own, addresses, captured)
+            yield Interior(each.pod.full_name, cookie, own, addresses, captured, each.enrolment.in_mesh)
 
 
 def _serving_first(ztunnels: Iterable[Interior], serving: ZtunnelPlace | None) -> tuple[Interior, ...]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -18,14 +19,28 @@ from merbridge.reconcile.desired import Desired, Interior
 from merbridge.watchers import Netns
 from merbridge.watchers.devices import Device, find_devices
 from merbridge.watchers.netns import NetnsGoneError, in_netns_of
-from programs.maps import BEFORE, IN_MESH, IS_HOST, IS_ZTUNNEL, KEEP_GATEWAY, SERVING, Address, Place, places, ztunnels
+from programs.maps import (
+    BEFORE,
+    IN_MESH,
+    IS_HOST,
+    IS_ZTUNNEL,
+    KEEP_GATEWAY,
+    MAY_CALL,
+    SERVING,
+    Address,
+    Place,
+    places,
+    ztunnels,
+)
 from pybpfasm.errors import BpfError
 
 # A device that was not found is looked for again after the first time, twice as long each time up to the second.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 60.0
 
+K = TypeVar("K")
 _Places = dict[Address, Place]
 
+_CALLER = Place(netns_cookie=0, flags=MAY_CALL, ifindex=0, netns_id=0, mac=bytes(6), gateway=bytes(6))
 _HOST = Place(netns_cookie=0, flags=IS_HOST, ifindex=0, netns_id=0, mac=bytes(6), gateway=bytes(6))
 
 
@@ -40,9 +55,13 @@ class _Sought:
 
 @attrs.define
 class _Look:
-    """What one reconciliation gathers: `kept` are the names of what is to stay attached."""
+    """What one reconciliation gathers: `kept` are the names of what is to stay attached.
+
+    `callers` are the addresses of enrolled pods.
+    """
 
     host: Netns
+    callers: frozenset[IpAddress]
     kept: set[str] = attrs.field(factory=set)
     problems: list[str] = attrs.field(factory=list)
     changes: Changes = attrs.field(factory=Changes)
@@ -57,6 +76,8 @@ class Inbound:
         self._proc = proc
         self._sought: dict[int, _Sought] = {}
         self._routed: set[int] = set()
+        self._ranked: dict[int, Place] = {}
+        self._placed: _Places = {}
 
     def end(self, host: Netns) -> None:
         """Capture nothing any more, and leave nothing behind of what did."""
@@ -71,20 +92,28 @@ class Inbound:
 
         Ztunnel's side comes first, so that whoever is sent there is expected.
         """
-        look = _Look(host)
-        known = self._datapath.map(places).read_all()
+        look = _Look(host, wanted.callers)
+        written = self._datapath.written.get("places")
+        known = self._datapath.map(places).read_all() if written is None else written.placed
+        known = {key: place for key, place in known.items() if place.ifindex}
         # A pod that was captured and is not any more keeps its program: it may have connections by way of ztunnel.
         pods = [
             each for each in wanted.interiors if each.captured or not known.keys().isdisjoint(_keys(each.addresses))
         ]
         self._look_for((*pods, *wanted.ztunnels), host)
+        ready = [each for each in wanted.ztunnels if self._device(each) is not None]
+        if written is None and "places" in self._datapath.replaced:
+            # No program may meet the new map while it is empty.
+            found = [each for each in pods if self._device(each) is not None]
+            make_equal(self._datapath, places, self._places(found, ready, known, look), look.changes, "--max-pods")
         for ztunnel in wanted.ztunnels:
             self._prepare(ztunnel, look)
-        ready = [each for each in wanted.ztunnels if self._device(each) is not None]
-        make_equal(self._datapath, ztunnels, self._ranks(ready, wanted), look.changes, "")
+        self._ranked = _same(self._ranked, self._ranks(ready, wanted))
+        make_equal(self._datapath, ztunnels, self._ranked, look.changes, "")
         # Whoever has an entry is captured: `status` goes by that.
         pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
-        make_equal(self._datapath, places, self._places(pods, ready, known, look), look.changes, "--max-pods")
+        self._placed = _same(self._placed, self._places(pods, ready, known, look))
+        make_equal(self._datapath, places, self._placed, look.changes, "--max-pods")
         self._links.drop_all_but(look.kept)
         self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
         return [*dict.fromkeys(look.problems), *look.changes.problems]
@@ -156,7 +185,7 @@ class Inbound:
         """Whose the addresses are; where there is no room for all, ztunnel's and pods' come first."""
         given: _Places = {}
         for pod in pods:
-            flags = IN_MESH if pod.captured else 0
+            flags = (IN_MESH if pod.captured else 0) | (MAY_CALL if pod.enrolled else 0)
             device = self._device(pod)
             if device is not None:
                 given |= dict.fromkeys(_keys(pod.addresses), _place(pod, device, flags))
@@ -167,8 +196,10 @@ class Inbound:
             device = self._device(ztunnel)
             if device is not None:
                 first |= dict.fromkeys(_keys(ztunnel.addresses), _place(ztunnel, device, IS_ZTUNNEL))
+        # Who has no device that is known, or is not captured, is sent to ztunnel all the same.
+        callers = dict.fromkeys(_keys(look.callers), _CALLER)
         host = dict.fromkeys(_keys(look.host.addresses), _HOST)
-        return first | given | first | host
+        return first | callers | given | first | host
 
     def _ranks(self, ready: list[Interior], wanted: Desired) -> dict[int, Place]:
         """The ztunnel that serves, and one of those that may have connections from before."""
@@ -183,6 +214,11 @@ class Inbound:
     def _forget_all_but(self, cookies: set[int]) -> None:
         self._sought = {cookie: sought for cookie, sought in self._sought.items() if cookie in cookies}
         self._routed &= cookies
+
+
+def _same(before: dict[K, Place], now: dict[K, Place]) -> dict[K, Place]:
+    """What was before, if that is the same."""
+    return before if before == now else now
 
 
 def _keys(addresses: Iterable[IpAddress]) -> list[Address]:

@@ -1,6 +1,6 @@
 """What runs on this node: pods' processes, cgroups and network namespaces, and events that say when to look again."""
 
-from merbridge.watchers.cgroups import host_cgroup_root, pod_cgroup_ids, pod_uid_of
+from merbridge.watchers.cgroups import host_cgroup_root, known_cgroups, pod_cgroup_ids, pod_uid_of
 from merbridge.watchers.inotify import CgroupWatcher
 from merbridge.watchers.netns import Netns, read_netns
 from merbridge.watchers.observe import NodeObservation, NodeObserver, PodPresence
@@ -14,6 +14,7 @@ __all__ = [
     "PodPresence",
     "PodProcess",
     "host_cgroup_root",
+    "known_cgroups",
     "pod_cgroup_ids",
     "pod_processes",
     "pod_uid_of",

@@ -11,7 +11,7 @@ Nested nodes (kind) put more in front of it. A static pod's UID is a hash: 32 he
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 import attrs
@@ -53,30 +53,34 @@ def pod_uid_of(cgroup_path: str) -> str | None:
     return uid.lower().replace("_", "-")
 
 
-def pod_cgroup_ids(cgroup_root: Path) -> Mapping[str, frozenset[int]]:
-    """By pod UID, the ids of all of the pod's cgroups below the cgroup2 directory `cgroup_root`, also of empty ones.
+def known_cgroups(cgroup_root: Path) -> tuple[Cgroup, ...]:
+    """The cgroups below a directory. Raises `MerbridgeError` if it is none of cgroup2, or cannot be read.
 
-    Neither `cgroup_root` itself nor a directory above a pod's is ever among them.
-    Raises `MerbridgeError` when `cgroup_root` cannot be read; directories that vanish meanwhile are no errors.
+    Directories that vanish meanwhile are no errors.
     """
     if not _is_cgroup2(cgroup_root):
         raise MerbridgeError(f"{cgroup_root}: no cgroup2 directory: see --cgroup-root")
+    return tuple(cgroups_below(cgroup_root))
+
+
+def pod_cgroup_ids(cgroups: Iterable[Cgroup]) -> Mapping[str, frozenset[int]]:
+    """By pod UID, the ids of all of the pod's cgroups, also of empty ones; of none above a pod's directory."""
     ids: dict[str, set[int]] = defaultdict(set)
-    for cgroup in cgroups_below(cgroup_root):
+    for cgroup in cgroups:
         if cgroup.pod_uid is not None:
             ids[cgroup.pod_uid].add(cgroup.id)
     return {uid: frozenset(found) for uid, found in ids.items()}
 
 
-def host_cgroup_ids(cgroup_root: Path, name: str) -> frozenset[int]:
+def host_cgroup_ids(cgroups: Iterable[Cgroup], cgroup_root: Path, name: str) -> frozenset[int]:
     """The ids of the cgroups of this name, and of all below them, that belong to no pod; none for `NO_CGROUP`.
 
-    A name with a slash is a path below `cgroup_root`. Raises `MerbridgeError` when a directory cannot be listed.
+    A name with a slash is a path below `cgroup_root`.
     """
     if name == NO_CGROUP:
         return frozenset()
     wanted = PurePath(name.strip("/")).parts
-    found = (each for each in cgroups_below(cgroup_root) if each.pod_uid is None)
+    found = (each for each in cgroups if each.pod_uid is None)
     exact = "/" in name
     return frozenset(each.id for each in found if _is_below(each.path.relative_to(cgroup_root).parts, wanted, exact))
 

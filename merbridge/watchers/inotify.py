@@ -2,16 +2,20 @@
 
 import errno
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # it ships no types
 
-from merbridge.watchers.cgroups import cgroups_below
+from merbridge.watchers.cgroups import Cgroup, cgroups_below
 
 _DIRECTORY_EVENTS = flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.ONLYDIR
 _FILE_DIRECTORY_EVENTS = _DIRECTORY_EVENTS | flags.CLOSE_WRITE
+
+# So long the tree is believed to be as events have it.
+WALK_SECONDS = 30.0
 
 _LIMITS = {
     errno.ENOSPC: "out of inotify watches: raise sysctl fs.inotify.max_user_watches",
@@ -32,6 +36,7 @@ class CgroupWatcher:
     """Watches the cgroup2 tree below `cgroup_root`, and the directories of `files`.
 
     `degraded` is None, or one line that says why events are missing; looking again from time to time still works then.
+    `cgroups` are those below the root as they were when the tree was walked last; None where that was not possible.
     """
 
     def __init__(self, cgroup_root: Path, files: Iterable[Path] = ()) -> None:
@@ -40,6 +45,10 @@ class CgroupWatcher:
         self._cgroup_root = cgroup_root
         self._files = tuple(files)
         self._watches: dict[_Target, int] = {}
+        self._walked = -WALK_SECONDS
+        self._is_stale = True
+        self._cgroups: list[Cgroup] = []
+        self.cgroups: tuple[Cgroup, ...] | None = None
         self._inotify = self._open()
         # Never readable: stands in where the kernel gave no inotify instance.
         self._silence = os.eventfd(0, os.EFD_CLOEXEC)
@@ -53,13 +62,25 @@ class CgroupWatcher:
         """Take all pending events away without blocking."""
         if self._inotify is None:
             return
-        gone = {event.wd for event in self._inotify.read(timeout=0) if event.mask & flags.IGNORED}
+        events = self._inotify.read(timeout=0)
+        # What is modified is a cgroup.events, or a file: no directory came or went.
+        self._is_stale = self._is_stale or any(event.mask & ~(flags.MODIFY | flags.CLOSE_WRITE) for event in events)
+        gone = {event.wd for event in events if event.mask & flags.IGNORED}
         self._watches = {target: watch for target, watch in self._watches.items() if watch not in gone}
 
     def refresh(self) -> bool:
-        """Watch what came since, and forget what went; True when anything came, which may have changed unseen."""
-        if self._inotify is None:
+        """Watch what came since, and forget what went; True when anything came, which may have changed unseen.
+
+        The tree is walked if an event says that it is another, and now and then without any.
+        """
+        now = time.monotonic()
+        if not self._is_stale and self.degraded is None and now - self._walked < WALK_SECONDS:
             return False
+        if self._inotify is None:
+            self.cgroups = None
+            return False
+        self._is_stale, self._walked = False, now
+        self._cgroups = []
         seen: set[_Target] = set()
         shortage: str | None = None
         came = False
@@ -71,6 +92,8 @@ class CgroupWatcher:
             came = came or target in self._watches
         self._forget(self._inotify, seen)
         self.degraded = shortage
+        self.cgroups = tuple(self._cgroups) if self._cgroups else None
+        self._is_stale = self._is_stale or came
         return came
 
     def close(self) -> None:
@@ -91,6 +114,7 @@ class CgroupWatcher:
         yield from self._file_directories()
         yield from _existing(self._cgroup_root, _DIRECTORY_EVENTS)
         for cgroup in cgroups_below(self._cgroup_root):
+            self._cgroups.append(cgroup)
             yield _Target(cgroup.path, cgroup.id, _DIRECTORY_EVENTS)
             if cgroup.pod_uid is not None:
                 # The kernel announces here that the first process came or the last one went.

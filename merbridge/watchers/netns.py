@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TypeVar
 import attrs
 
 from merbridge.errors import MerbridgeError
-from merbridge.watchers.processes import NetnsId, netns_path
+from merbridge.watchers.processes import FORGET_SECONDS, YOUNG_SECONDS, NetnsId, netns_path
 from pybpfasm.kernel import sys as kernel
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ _SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h; Linux 5.14
 _COOKIE_SIZE = 8
 
 _LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s+/32 host LOCAL\b")
+
+ADDRESS_SECONDS = 10.0
 
 # IPV6_ADDR_SCOPE_GLOBAL of include/net/ipv6.h, as if_inet6 prints it.
 _GLOBAL_SCOPE = "00"
@@ -63,6 +66,56 @@ def read_netns(pid: int, proc: Path) -> Netns:
     if now != NetnsId(held.st_dev, held.st_ino):
         raise NetnsGoneError(f"process {pid} left its network namespace")
     return Netns(held.st_ino, cookie, addresses, pid)
+
+
+class NetnsTable:
+    """Network namespaces from one look to the next.
+
+    A namespace is read anew after `FORGET_SECONDS`, and when the process is another by which it was read; before that
+    only its addresses are, as long as it is young or has none, then every `ADDRESS_SECONDS`.
+    """
+
+    def __init__(self, proc: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is read yet."""
+        self._proc = proc
+        self._clock = clock
+        self._known: dict[NetnsId, _Known] = {}
+        self._seen: set[NetnsId] = set()
+
+    def read(self, identity: NetnsId, pid: int, is_it: Callable[[], bool] = lambda: True) -> Netns:
+        """The namespace that process `pid` is in, which is `identity` as far as is known.
+
+        Raises as `read_netns` does; `NetnsGoneError`, too, if the process is in another, or not the one that it was
+        taken for: that is what `is_it` tells, after it was read.
+        """
+        now = self._clock()
+        known = self._known.get(identity)
+        if known is None or known.netns.pid != pid or now - known.read >= FORGET_SECONDS:
+            netns = read_netns(pid, self._proc)
+            if netns.inode != identity.inode or not is_it():
+                raise NetnsGoneError(f"process {pid} is not what it was")
+            known = _Known(netns, now if known is None else known.first, now, now)
+        elif now - known.first < YOUNG_SECONDS or not known.netns.addresses or now - known.addresses >= ADDRESS_SECONDS:
+            netns = attrs.evolve(known.netns, addresses=_own_addresses(pid, self._proc))
+            known = attrs.evolve(known, netns=netns, addresses=now)
+        self._known[identity] = known
+        self._seen.add(identity)
+        return known.netns
+
+    def forget_unseen(self) -> None:
+        """Keep what was read since the last time alone."""
+        self._known = {identity: known for identity, known in self._known.items() if identity in self._seen}
+        self._seen = set()
+
+
+@attrs.frozen
+class _Known:
+    """A namespace, when it was seen first, read, and its addresses read (time.monotonic)."""
+
+    netns: Netns
+    first: float
+    read: float
+    addresses: float
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Which processes belong to pods, and in which network namespace each of them is."""
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -9,6 +11,9 @@ from merbridge.errors import MerbridgeError
 from merbridge.watchers.cgroups import pod_uid_of
 
 _NEEDS_PTRACE = "it needs root with CAP_SYS_PTRACE in the node's PID namespace"
+
+
+YOUNG_SECONDS, FORGET_SECONDS = 5.0, 60.0
 
 
 @attrs.frozen
@@ -33,16 +38,60 @@ def pod_processes(proc: Path) -> Iterator[PodProcess]:
 
     Raises `MerbridgeError` when `proc` is no procfs or a pod's namespace may not be looked at.
     """
-    for pid in _pids(proc):
-        uid = pod_uid_of_process(pid, proc)
-        netns = netns_id(pid, proc) if uid is not None else None
-        if uid is not None and netns is not None:
-            yield PodProcess(pid, uid, netns)
+    return ProcessTable(proc).look()
 
 
-def _pids(proc: Path) -> list[int]:
+@attrs.frozen
+class _Known:
+    """A process as it was when it was read; `inode` is that of its directory, which no other process's ever has.
+
+    `first` is when it was seen first (time.monotonic), `read` when it was read.
+    """
+
+    inode: int
+    first: float
+    read: float
+    process: PodProcess | None
+
+
+class ProcessTable:
+    """The node's processes from one look to the next.
+
+    A process may change its cgroup and its network namespace; runtimes' do, in the first moment of their lives. So one
+    that is older than `YOUNG_SECONDS` is read again only every `FORGET_SECONDS`.
+    """
+
+    def __init__(self, proc: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is read yet."""
+        self._proc = proc
+        self._clock = clock
+        self._known: dict[int, _Known] = {}
+
+    def look(self) -> Iterator[PodProcess]:
+        """Pods' processes now; raises as `pod_processes` does."""
+        now = self._clock()
+        before, self._known = self._known, {}
+        for pid, inode in _pids(self._proc):
+            known = before.get(pid)
+            first = known.first if known is not None and known.inode == inode else now
+            is_old = known is not None and known.read - first >= YOUNG_SECONDS and now - known.read < FORGET_SECONDS
+            if known is None or known.inode != inode or not is_old:
+                known = _Known(inode, first, now, self._read(pid))
+            self._known[pid] = known
+            if known.process is not None:
+                yield known.process
+
+    def _read(self, pid: int) -> PodProcess | None:
+        uid = pod_uid_of_process(pid, self._proc)
+        netns = netns_id(pid, self._proc) if uid is not None else None
+        return None if uid is None or netns is None else PodProcess(pid, uid, netns)
+
+
+def _pids(proc: Path) -> list[tuple[int, int]]:
+    """Each process's id, and the inode's number of its directory."""
     try:
-        pids = [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+        with os.scandir(proc) as entries:
+            pids = [(int(entry.name), entry.inode()) for entry in entries if entry.name.isdecimal()]
     except OSError as err:
         raise MerbridgeError(f"{proc}: cannot list processes: {err.strerror}: see --proc") from None
     if not pids:

@@ -74,6 +74,7 @@ AGENTS_OWN = {
     "test_agent_life.py": "adoption, replacement and cleanup of pins, in dozens of starts of the agent: too slow there",
     "test_agent_kubernetes.py": "what the agent makes of the API's events is no kernel's business",
     "test_bad_input.py": "what the agent and its commands say of input and pins that each test spoils",
+    "test_chaos.py": "what the agent makes of faults; each of them is tried on its own",
     "test_deploy.py": "what the manifests ask for; capabilities are checked by the same code on every kernel",
     "test_doctor.py": "what `doctor` says of states that each test makes up, most of them the cluster's",
     "test_drift.py": "what the agent does about pins, programs and entries that each test takes away by hand",

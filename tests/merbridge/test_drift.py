@@ -116,6 +116,22 @@ def test_a_program_that_is_replaced(cluster: Cluster, before: dict[str, int]) ->
         assert link.info().program_id == ours
 
 
+def test_one_thing_that_cannot_be_put_right_keeps_no_other(cluster: Cluster, before: dict[str, int]) -> None:
+    """A directory stands where a pin should be: it is told, and a program that is detached is attached again."""
+    pin = cluster.bpffs / "maps" / "counters"
+    pin.unlink()
+    pin.mkdir()
+    try:
+        with Link.open(cluster.bpffs / "links" / "connect4") as link:
+            link.detach()
+        counted(cluster, before, programs=1)
+        (line,) = [each for each in cluster.status()[1]["problems"] if "cannot pin" in each]
+        assert str(pin) in line
+    finally:
+        pin.rmdir()
+    counted(cluster, before, programs=1, pins=1)
+
+
 def test_entries_that_are_changed(cluster: Cluster, before: dict[str, int]) -> None:
     """One deleted, one altered, one added: all as they should be again."""
     with (

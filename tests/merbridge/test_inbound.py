@@ -348,7 +348,9 @@ def captured(cluster: Cluster, pod: Pod) -> bool | None:
     return None if place is None else bool(place.flags & IN_MESH)
 
 
-def test_a_pod_can_ask_to_be_left_alone(cluster: Cluster, app: PodSockets, outside: PodSockets) -> None:
+def test_a_pod_can_ask_to_be_left_alone(
+    cluster: Cluster, app: PodSockets, outside: PodSockets, ztunnel: PodSockets
+) -> None:
     """With the annotation bypass-inbound-capture it is reached itself."""
     in_pod = app.listen(POD_PORT)
     cluster.app.annotations[BYPASS] = "true"
@@ -357,6 +359,9 @@ def test_a_pod_can_ask_to_be_left_alone(cluster: Cluster, app: PodSockets, outsi
         wait_until(lambda: captured(cluster, cluster.app) is False, "the pod is not captured any more")
         outside.make().connect((cluster.app.ip, POD_PORT))
         accept(in_pod).close()
+        out = ztunnel.listen(OUT_PORT)
+        app.make().connect((cluster.server.ip, 7777))  # its own calls go to ztunnel all the same
+        accept(out).close()
     finally:
         del cluster.app.annotations[BYPASS]
         cluster.publish()
@@ -482,6 +487,33 @@ def test_pods_without_a_device_on_the_host_are_told(cluster: Cluster) -> None:
     (line,) = [each for each in report["problems"] if "is not captured" in each]
     assert "istio-system/ztunnel has its addresses by no veth device of the host" in line
     assert not any(pod["inbound"] for pod in report["pods"])
+
+
+def is_in_mesh(cluster: Cluster, name: str) -> bool:
+    """Whether the agent has a pod of this name in the mesh, and its entries are there."""
+    return any(pod["name"] == name and pod["in_mesh"] for pod in cluster.status()[1]["pods"])
+
+
+@pytest.mark.parametrize("annotations", [{}, {BYPASS: "true"}])
+def test_a_pod_that_was_never_captured_calls(
+    cluster: Cluster, ztunnel: PodSockets, annotations: dict[str, str]
+) -> None:
+    """One that the API gives no address yet, or that has always asked to be left alone: its calls go to ztunnel."""
+    out = ztunnel.listen(OUT_PORT)
+    pod = cluster.node.add_pod("caller", namespace="shop")
+    pod.annotations |= annotations
+    address, pod.ip = pod.ip, pod.ip if annotations else ""
+    cluster.publish()
+    try:
+        wait_until(lambda: is_in_mesh(cluster, "caller"), "it is enrolled")
+        with PodSockets(pod) as sockets:
+            sockets.make().connect((cluster.server.ip, 7777))
+            with accept(out) as accepted:
+                assert accepted.getpeername()[0] == address
+    finally:
+        pod.ip = address
+        cluster.node.remove_pod(pod)
+        cluster.publish()
 
 
 def test_switched_off(cluster: Cluster, app: PodSockets, outside: PodSockets) -> None:

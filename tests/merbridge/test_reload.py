@@ -1,6 +1,7 @@
 """Other settings: by a configuration file that changes while the agent runs, or at the next start, in other sizes."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -123,6 +124,41 @@ def test_settings_that_cannot_be(cluster: Cluster, settings: Callable[[str], Pat
     settings("max-pods: 400\n")
     wait_until(lambda: cluster.status()[0] == 0, "all is well again")
     assert sizes(cluster)["pods"] == 400
+
+
+def test_what_could_not_be_is_tried_again(cluster: Cluster, settings: Callable[[str], Path]) -> None:
+    """A port that was in use counts once it is free, and the file is written again; till then it is told."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file = settings("max-pods: 500\n")
+        agent = cluster.start_agent("--config", str(file)).ready()
+        for _ in range(2):
+            mark = agent.mark()
+            settings(f"max-pods: 500\nlisten: 127.0.0.1:{port}\n")
+            agent.wait_for("ready", since=mark, seconds=5.0)
+            assert "cannot listen" in cluster.status()[1]["problems"][0]
+    mark = agent.mark()
+    settings(f"max-pods: 500\nlisten: 127.0.0.1:{port}\n")
+    agent.wait_for("listening", since=mark, seconds=5.0)
+    wait_until(lambda: cluster.status()[1]["problems"] == [], "all is well")
+
+
+def test_what_cannot_change_is_told(cluster: Cluster, settings: Callable[[str], Path]) -> None:
+    """Another place for pins would leave the old ones attached, another source may never answer."""
+    file = settings("max-pods: 500\n")
+    agent = cluster.start_agent("--config", str(file)).ready()
+    settings("max-pods: 600\nkubeconfig: /nonexistent\nannotate: off\n")
+    wait_until(lambda: cluster.status()[1]["problems"], "it is told")
+    assert cluster.status()[1]["problems"] == [
+        f"{file}: another kubeconfig, annotate counts when the agent is started again; "  # noqa: ISC004
+        "the settings from before stay in force"
+    ]
+    assert sizes(cluster)["pods"] == 500
+    settings("max-pods: 600\n")
+    wait_until(lambda: sizes(cluster)["pods"] == 600, "what can change counts")
+    assert [
+        event for event in agent.events if event["level"] == "error" and event["event"] != "configuration_failed"
+    ] == []
 
 
 # --- maps of another size and shape -----------------------------------------------------------------------------------

@@ -16,9 +16,12 @@ from cluster import ROOT, SLOWNESS, Agent, Cluster, merbridge_command, wait_unti
 from pod_sockets import PodSockets
 from test_inbound import transparent
 
+from merbridge.datapath.pins import Pins
 from merbridge.demo.container import opened_pipe
 from merbridge.demo.pod import connect
 from merbridge.demo.proxy_process import ProxyProcess
+from merbridge.observe.report import read_report
+from pybpfasm.kernel import Link
 from pybpfasm.kernel.links import query_cgroup
 from pybpfasm.uapi import AttachType
 
@@ -176,6 +179,39 @@ def test_nothing_is_left_of_it(cluster: Cluster, trace: Callable[..., Trace], nu
     wait_until(lambda: attached(cluster) == before, "its programs are gone")
 
 
+def test_a_pod_forges_no_line(cluster: Cluster) -> None:
+    """A process's name may have any bytes; on a terminal none but printable ones are shown."""
+    line = [*merbridge_command("trace"), "--bpffs", str(cluster.bpffs), "--count", "1"]
+    running = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert opened_pipe(running.stderr).readline() == "tracing; Ctrl-C ends it\n"
+    script = (
+        "import socket; open('/proc/self/comm', 'w').write('\\x1b[2J\\nrefused');"
+        "socket.socket().connect_ex(('127.0.0.1', 9))"
+    )
+    assert cluster.app.run([sys.executable, "-ISc", script]).wait(20 * SLOWNESS) == 0
+    out, _ = running.communicate(timeout=20 * SLOWNESS)
+    assert out.count("\n") == 1
+    assert "shop/app ?[2J?refused[" in out
+
+
+def test_it_keeps_up_with_the_datapath(cluster: Cluster, trace: Callable[..., Trace]) -> None:
+    """A program that is attached again behind its own, and maps that are replaced: it begins anew, and shows all."""
+    looking = trace()
+    with Link.open(cluster.bpffs / "links" / "connect4") as link:
+        link.detach()
+    wait_until(lambda: read_report(Pins(cluster.bpffs)).drift["programs"], "it is attached again", 12)
+    time.sleep(2.5 * SLOWNESS)
+    cluster.app.call(connect, cluster.server.ip, cluster.server_port, greeting=True)
+    looking.wait_for("redirected", pod="shop/app")
+    cluster.agent.stop()
+    cluster.start_agent("--max-pods", "77").ready()
+    time.sleep(2.5 * SLOWNESS)
+    cluster.second_app.call(connect, cluster.server.ip, cluster.server_port, greeting=True)
+    looking.wait_for("redirected", pod="shop/second-app")
+    assert [each for each in looking.shown if each["verdict"] != "redirected"] == []
+    assert looking.end() == (0, "")
+
+
 def test_as_text(cluster: Cluster) -> None:
     """A line a connection, for people; --seconds ends it."""
     line = [*merbridge_command("trace"), "--bpffs", str(cluster.bpffs), "--seconds", "3"]
@@ -224,7 +260,7 @@ def test_without_a_datapath(cluster: Cluster) -> None:
     assert "nothing is pinned in" in done.stderr
 
 
-@pytest.mark.parametrize("flags", [["--count", "0"], ["--seconds", "soon"], ["-o", "yaml"]])
+@pytest.mark.parametrize("flags", [["--count", "0"], ["--seconds", "soon"], ["--seconds", "1" * 30], ["-o", "yaml"]])
 def test_wrong_flags(cluster: Cluster, flags: list[str]) -> None:
     """One line that says what is allowed."""
     done = cluster.merbridge("trace", *flags)

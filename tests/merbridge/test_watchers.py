@@ -28,6 +28,7 @@ from merbridge.watchers import (
     read_netns,
 )
 from merbridge.watchers import netns as netns_module
+from merbridge.watchers.cgroups import known_cgroups
 from merbridge.watchers.mounts import Mount, mounts_of
 from merbridge.watchers.netns import NetnsGoneError, addresses_in_fib_trie, addresses_in_if_inet6
 from merbridge.watchers.processes import in_same_netns, netns_id, pod_uid_of_process
@@ -144,7 +145,7 @@ def test_no_cgroup2(tmp_path: Path) -> None:
     with pytest.raises(MerbridgeError, match=r"no cgroup2 file system in .*mount -t cgroup2.*--cgroup-root"):
         host_cgroup_root(tmp_path)
     with pytest.raises(MerbridgeError, match=r"no cgroup2 directory: see --cgroup-root"):
-        pod_cgroup_ids(tmp_path)
+        known_cgroups(tmp_path)
 
 
 # --- a cgroup tree of our own, with processes -------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def test_cgroup_ids_of_pods(tree: Path) -> None:
     (scope / "nested").mkdir(parents=True)
     (tree / "system.slice" / "x.service").mkdir(parents=True)
     static = make_pod(tree, STATIC, CONTAINER)
-    assert pod_cgroup_ids(tree) == {
+    assert pod_cgroup_ids(known_cgroups(tree)) == {
         UID: {inode(systemd), inode(scope), inode(scope / "nested")},
         STATIC: {inode(static), inode(static / CONTAINER)},
     }
@@ -262,7 +263,7 @@ def test_cgroup_ids_of_deep_trees(tree: Path) -> None:
     for _ in range(300):
         deepest = deepest / "a"
         deepest.mkdir(exist_ok=True)
-    assert len(pod_cgroup_ids(tree)[UID]) == 301
+    assert len(pod_cgroup_ids(known_cgroups(tree))[UID]) == 301
 
 
 def test_read_netns(start: Start) -> None:
@@ -394,7 +395,7 @@ def test_observe(tree: Path, start: Start) -> None:
     }
     assert len(seen.pods[uid].netns) == 2
     assert seen.pods[on_host].netns == seen.pods[empty].netns == ()
-    assert seen.pods[empty].cgroup_ids == pod_cgroup_ids(tree)[empty]
+    assert seen.pods[empty].cgroup_ids == pod_cgroup_ids(known_cgroups(tree))[empty]
     everything = frozenset[int]().union(*(each.cgroup_ids for each in seen.pods.values()))
     assert not everything & {inode(path) for path in (tree, tree / "kubepods", tree / "kubepods" / "burstable")}
 
@@ -534,6 +535,7 @@ def test_watches_do_not_pile_up(tree: Path, watch: Callable[..., CgroupWatcher])
     before = watches_of(watcher)
     for _ in range(5):
         pod = make_pod(tree, new_uid(), "a", "b")
+        watcher.read()
         assert watcher.refresh()
         assert watches_of(watcher) == before + 6
         for directory in (pod / "a", pod / "b", pod):

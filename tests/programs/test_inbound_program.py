@@ -16,7 +16,7 @@ import pytest
 from merbridge.datapath.addresses import as_address
 from merbridge.datapath.collection import DatapathSettings, collection
 from programs.inbound import MOST_HEADERS, ROUTE_MARK, SENT_MARK
-from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, KEEP_GATEWAY, Place, PodInfo
+from programs.maps import EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, KEEP_GATEWAY, MAY_CALL, Place, PodInfo
 from pybpfasm import htonl, sim
 from pybpfasm.sim.helpers.registry import HELPERS
 from pybpfasm.uapi import Helper
@@ -28,12 +28,33 @@ CURRENT = (1 << 32) - 1
 
 # Who is who: addresses by family, the flags of their entries, the index of their devices.
 ADDRESSES = {
-    4: {"pod": "10.0.0.5", "left": "10.0.0.6", "ztunnel": "10.0.0.9", "before": "10.0.0.8", "host": "10.0.0.1"},
-    6: {"pod": "fd00::5", "left": "fd00::6", "ztunnel": "fd00::9", "before": "fd00::8", "host": "fd00::1"},
+    4: {
+        "pod": "10.0.0.5",
+        "left": "10.0.0.6",
+        "caller": "10.0.0.7",
+        "ztunnel": "10.0.0.9",
+        "before": "10.0.0.8",
+        "host": "10.0.0.1",
+    },
+    6: {
+        "pod": "fd00::5",
+        "left": "fd00::6",
+        "caller": "fd00::7",
+        "ztunnel": "fd00::9",
+        "before": "fd00::8",
+        "host": "fd00::1",
+    },
 }
 OTHER = {4: "192.0.2.7", 6: "2001:db8::7"}
-FLAGS = {"pod": IN_MESH, "left": KEEP_GATEWAY, "ztunnel": IS_ZTUNNEL, "before": IS_ZTUNNEL, "host": IS_HOST}
-DEVICES = {"pod": 15, "left": 16, "ztunnel": 19, "before": 18, "host": 0}
+FLAGS = {
+    "pod": IN_MESH | MAY_CALL,
+    "left": KEEP_GATEWAY,
+    "caller": MAY_CALL,
+    "ztunnel": IS_ZTUNNEL,
+    "before": IS_ZTUNNEL,
+    "host": IS_HOST,
+}
+DEVICES = {"pod": 15, "left": 16, "ztunnel": 19, "before": 18, "host": 0, "caller": 0}
 MACS = {name: bytes([2, 0, 0, 0, 0, number]) for name, number in DEVICES.items()}
 GATEWAY = b"\x02gatew"
 
@@ -335,7 +356,7 @@ def model_to_ztunnel(scene: Scene) -> tuple[Any, ...]:
     if kind(scene) == "cut":
         return ("drop",)
     own = scene.port in (15001, 15006) and scene.flags & (SYN | ACK) == SYN
-    return ("drop",) if own and scene.source not in ("pod", "host") else ("next",)
+    return ("drop",) if own and scene.source not in ("pod", "caller", "host") else ("next",)
 
 
 def model_at_ztunnel(scene: Scene) -> tuple[Any, ...]:
