@@ -8,7 +8,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -192,6 +192,8 @@ def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals
         if stop.fileno() in ready:
             break
         woken = bool(ready)
+        if not set(ready).isdisjoint(agent.source.descriptors()):
+            agent.take_over(node)
         if woken:
             time.sleep(_SETTLE_SECONDS)
             watcher.read()
@@ -247,8 +249,21 @@ class Agent:
         `cgroups` are those below the cgroup root, where they are known. It is the same object as the last time where
         nothing has changed.
         """
+        return self._desired(self._observer.observe(cgroups))
+
+    def take_over(self, node: _Node) -> None:
+        """Have the maps follow what the source says now, by the node as it was seen last.
+
+        A label so counts at once; a look comes right after, and tells what is wrong.
+        """
+        before = self.snapshot
+        if not self.ask_source() or self.snapshot is before or self._inputs is None:
+            return
+        with suppress(MerbridgeError, BpfError, OSError):
+            self.reconcile(node.datapath, self._desired(self._inputs[1]))
+
+    def _desired(self, observation: NodeObservation) -> Desired:
         config = self.config
-        observation = self._observer.observe(cgroups)
         self.host = observation.host
         inputs = (self.snapshot, observation, self.remembered)
         before = self._inputs

@@ -12,6 +12,7 @@ imported the package `kubernetes` and made a client.
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -100,19 +101,21 @@ def client_alone_mib() -> float:
 
 
 @contextmanager
-def storm(kind: str, cgroup: Path | None) -> Iterator[list[float]]:
+def storm(kind: str, cgroup: Path | None, seconds: float) -> Iterator[list[float]]:
     """Two of stress-ng's stressors of this name, in a cgroup or outside; how many processes a second, at its end."""
-    command = ["stress-ng", f"--{kind}", "2", "--timeout", "600", "--metrics-brief", "--yaml", "/dev/stdout", "--quiet"]
-    if cgroup is not None:
-        command = ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs; exec "$@"', "sh", *command]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    rates: list[float] = []
-    try:
-        yield rates
-    finally:
-        process.terminate()
-        said, _ = process.communicate()
-        rates += [float(line.split()[-1]) for line in said.splitlines() if "bogo-ops-per-second-real-time" in line]
+    with tempfile.NamedTemporaryFile(mode="r", suffix=".yaml") as told:
+        command = ["stress-ng", f"--{kind}", "2", "--timeout", f"{seconds:.0f}s", "--metrics", "--yaml", told.name]
+        if cgroup is not None:
+            command = ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs; exec "$@"', "sh", *command]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        rates: list[float] = []
+        try:
+            yield rates
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        rates += [float(each) for each in re.findall(r"bogo-ops-per-second-real-time: ([0-9.]+)", told.read())]
 
 
 def flips(api: ApiServer, bpffs: Path, pod: CrowdPod, number: int) -> list[float]:
@@ -183,11 +186,10 @@ def measured(arguments: argparse.Namespace) -> Iterator[Figure]:
         took = sorted(flips(api, bpffs, crowd.pods[0], arguments.flips))
         yield Figure("label to map, median", statistics.median(took), "ms")
         yield Figure("label to map, 99th percentile", took[int(len(took) * 0.99)], "ms", 50.0)
-        inside = next(crowd.pods[-2].cgroup.iterdir())
         inside = next(each for each in crowd.pods[-2].cgroup.iterdir() if each.is_dir())
         for kind in ("fork", "vfork", "exec"):
             for where, cgroup in (("outside pods", None), ("in a pod", inside)):
-                with storm(kind, cgroup) as rates:
+                with storm(kind, cgroup, arguments.storm + 4) as rates:
                     time.sleep(2)
                     share = agent.share_during(arguments.storm)
                 yield Figure(f"stress-ng --{kind} 2 {where}", sum(rates), "processes/s")

@@ -1,4 +1,4 @@
-"""A start that fails or is killed at each of its bpf() calls in turn: never half applied, always made good."""
+"""A start that fails or is killed at each of its calls that change something: never half applied, always made good."""
 
 import json
 import os
@@ -12,10 +12,12 @@ import pytest
 from cluster import NODE_NAME, ROOT, Cluster
 
 from merbridge.datapath.hooks import ATTACH_ORDER
+from merbridge.demo.pod import connect
 from programs import PROGRAMS
 
 # Runs `merbridge` commands, each in a fork of one process in which everything is imported. Each job is one JSON line:
-# the arguments, and the number of the bpf() call at which to fail (an errno) or to be killed (null). `run` ends where
+# the arguments, and the number of the bpf() call at which to fail (an errno) or to be killed (null). With `others` not
+# bpf() is counted but mkdir, rmdir, unlink, rename, mount, umount, setns, and what is sent by netlink. `run` ends where
 # its loop would begin. The answer is one JSON line.
 _DRIVER = """
 import json, os, signal, sys
@@ -23,21 +25,36 @@ import pyroute2
 from merbridge import app, cli
 from pybpfasm.kernel import sys as kernel
 
-real = kernel._plain_syscall
+real, libc = kernel._plain_syscall, kernel.libc
+audited = {"os.mkdir", "os.rmdir", "os.remove", "os.rename", "socket.sendto", "socket.sendmsg"}
 calls = 0
-attempts = []
+
+class CountedLibc:
+    def __init__(self, is_due):
+        self._is_due = is_due
+    def __getattr__(self, name):
+        function = getattr(libc, name)
+        if name not in ("mount", "umount2", "setns"):
+            return function
+        return lambda *arguments: self._is_due() or function(*arguments)
 
 def run(job):
-    def syscall(*arguments):
+    def is_due():
         global calls
         calls += 1
-        if calls == job["call"]:
-            if job["errno"] is None:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if calls == job["call"] and job["errno"] is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return calls == job["call"]
+    def syscall(*arguments):
+        if is_due():
             kernel.ffi.errno = job["errno"]
             return -1
         return real(*arguments)
-    kernel._plain_syscall = syscall
+    if job["others"]:
+        kernel.libc = CountedLibc(is_due)
+        sys.addaudithook(lambda event, _: is_due() if event in audited else None)
+    else:
+        kernel._plain_syscall = syscall
     app._loop = lambda *anything: None
     try:
         status = cli.main(job["arguments"])
@@ -77,18 +94,21 @@ class Commands:
         self._bpffs = ["--bpffs", str(cluster.bpffs)]
         self._run = ["run", "--source", f"file:{cluster.source}", "--cgroup-root", str(cluster.node.cgroup_root)]
         self._run += ["--node-name", NODE_NAME, "--log-level", "error", *self._bpffs]
-        self._run += ["--host-pid", str(cluster.node.host().containers["app"].pid)]
+        self._host_pid = ["--host-pid", str(cluster.node.host().containers["app"].pid)]
+        self._run += self._host_pid
         self.process = subprocess.Popen(
             [sys.executable, "-c", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
 
-    def start(self, *flags: str, call: int = 0, errno: int | None = None) -> tuple[int, list[str]]:
+    def start(
+        self, *flags: str, call: int = 0, errno: int | None = None, others: bool = False
+    ) -> tuple[int, list[str]]:
         """Run an agent up to its loop, with a fault at one of its calls; its exit status and its lines."""
-        return self._do([*self._run, *flags], call, errno)
+        return self._do([*self._run, *flags], call, errno, others=others)
 
-    def calls_of_start(self) -> int:
+    def calls_of_start(self, *flags: str, others: bool = False) -> int:
         """How many calls a start makes that is not disturbed."""
-        status, lines = self.start()
+        status, lines = self.start(*flags, others=others)
         assert status == 0, lines
         return int(lines[-1].removeprefix("calls "))
 
@@ -98,19 +118,25 @@ class Commands:
         report: dict[str, Any] = json.loads("\n".join(lines[:-1]))
         return report
 
-    def cleanup(self) -> None:
-        """Take the datapath away."""
-        status, lines = self._do(["cleanup", *self._bpffs], 0, None)
+    def cleanup(self) -> int:
+        """Take the datapath away; how many calls that took, bpf() left out."""
+        status, lines = self.try_cleanup(0)
         assert status == 0, lines
+        return int(lines[-1].removeprefix("calls "))
+
+    def try_cleanup(self, call: int) -> tuple[int, list[str]]:
+        """The same, killed at one of its calls; its exit status and its lines."""
+        return self._do(["cleanup", *self._bpffs, *self._host_pid], call, None, others=True)
 
     def close(self) -> None:
         """End the driver."""
         self.process.communicate(timeout=10)
 
-    def _do(self, arguments: list[str], call: int, errno: int | None) -> tuple[int, list[str]]:
+    def _do(self, arguments: list[str], call: int, errno: int | None, *, others: bool = False) -> tuple[int, list[str]]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"arguments": arguments, "call": call, "errno": errno}) + "\n")
+        job = {"arguments": arguments, "call": call, "errno": errno, "others": others}
+        self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         return answer["status"], answer["text"].splitlines()
@@ -210,3 +236,58 @@ def test_adoption_killed_at_any_call_is_made_good(cluster: Cluster, commands: Co
     report = commands.status()
     assert {hook["name"]: hook["link_id"] for hook in report["hooks"]} == links
     assert report["out_port"] == 15001
+
+
+# --- calls other than bpf() ------------------------------------------------------------------------------------------
+
+
+def is_intercepted(cluster: Cluster) -> bool:
+    """Whether a pod's connection goes to ztunnel, where nobody listens, or is refused; its server is not reached."""
+    return cluster.app.call(connect, cluster.server.ip, cluster.server_port)["error"] == "ECONNREFUSED"
+
+
+def assert_made_good(cluster: Cluster, commands: Commands, call: int) -> None:
+    """The next start makes it whole, `cleanup` leaves nothing."""
+    status, lines = commands.start()
+    assert status == 0, (call, lines)
+    assert len(commands.status()["problems"]) == 1, (call, commands.status()["problems"])  # that no agent runs
+    assert is_intercepted(cluster), call
+    commands.cleanup()
+    assert is_gone(cluster), call
+
+
+def test_first_start_killed_at_any_other_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
+    """Where folders are made, the file system is mounted, namespaces are entered, devices and routes are asked for."""
+    calls = commands.calls_of_start(others=True)
+    commands.cleanup()
+    assert calls > 30
+    for call in range(1, calls + 1, 2):
+        assert commands.start(call=call, others=True)[0] == SIGKILLED, call
+        assert_made_good(cluster, commands, call)
+
+
+def test_upgrade_killed_at_any_other_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
+    """To maps of another size, which take the old ones' names: the pod is intercepted all the time."""
+    assert commands.start()[0] == 0
+    calls = commands.calls_of_start("--max-pods", "77", others=True)
+    commands.cleanup()
+    for call in range(1, calls + 1, 2):
+        assert commands.start()[0] == 0
+        assert commands.start("--max-pods", "77", call=call, others=True)[0] == SIGKILLED, call
+        assert is_intercepted(cluster), call
+        assert_made_good(cluster, commands, call)
+
+
+def test_cleanup_killed_at_any_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
+    """The next one takes the rest away, or the next start makes it whole."""
+    assert commands.start()[0] == 0
+    calls = commands.cleanup()
+    assert calls > 30
+    for call in range(1, calls + 1, 2):
+        assert commands.start()[0] == 0
+        assert commands.try_cleanup(call)[0] == SIGKILLED, call
+        if call % 4 == 1:
+            assert_made_good(cluster, commands, call)
+        else:
+            commands.cleanup()
+            assert is_gone(cluster), call
