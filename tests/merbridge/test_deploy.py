@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes.client
 import pytest
 import yaml
-from cluster import READY_SECONDS, ROOT, SLOWNESS, Cluster, merbridge_command
+from cluster import READY_SECONDS, ROOT, SLOWNESS, Cluster, merbridge_command, wait_until
 from pod_sockets import PodSockets
 from test_original_dst import accept, original_destination
 
@@ -163,7 +163,7 @@ def read_until_ready(agent: "subprocess.Popen[str]") -> list[str]:
 
 
 def test_the_capabilities_are_enough(cluster: Cluster) -> None:
-    """With those of the manifest, and no way to more, the agent captures both ways; status and cleanup work."""
+    """With those of the manifest, and no way to more, the agent captures both ways, and every command works."""
     agent = run_restricted(cluster, ADDED)
     try:
         assert '"event": "ready"' in read_until_ready(agent)[-1]
@@ -175,6 +175,17 @@ def test_the_capabilities_are_enough(cluster: Cluster) -> None:
         status = restricted([*merbridge_command("status"), "--bpffs", str(cluster.bpffs)], ADDED)
         done = subprocess.run(status, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
         assert done.returncode == 0, done.stdout
+        trace = restricted([*merbridge_command("trace"), "--bpffs", str(cluster.bpffs), "--seconds", "1"], ADDED)
+        traced = subprocess.run(trace, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
+        assert traced.returncode == 0, traced.stderr
+        doctor = restricted([*merbridge_command("doctor"), *cluster.settings()], ADDED)
+        found = subprocess.run(doctor, capture_output=True, text=True, cwd=ROOT, timeout=30 * SLOWNESS, check=False)
+        assert "ok       privileges" in found.stdout, (found.stdout, found.stderr)
+        told = [line for line in found.stdout.splitlines() if line.startswith("problem")]
+        assert not [line for line in told if "ermission" in line or "CAP_" in line]
+        pin = cluster.bpffs / "maps" / "counters"
+        pin.unlink()
+        wait_until(pin.exists, "what somebody removes is put right", 12)
         assert any(line.split()[:4] == ["shop/app", cluster.app.ip, "yes", "yes"] for line in done.stdout.splitlines())
     finally:
         agent.terminate()
