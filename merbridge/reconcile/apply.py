@@ -70,12 +70,13 @@ class Applier:
     def apply(self, datapath: Datapath, wanted: Desired, remembered: Remembered) -> Changes:
         """Make it so: ztunnel first, so that whoever is enrolled finds it."""
         if wanted is not self._wanted or remembered != self._remembered:
+            before = self._tables
             self._tables = _Tables(
-                settings=_settings(wanted),
-                netns=_pod_infos(wanted.netns),
-                cgroups=_pod_infos(wanted.cgroups),
-                inbound=_inbound(wanted),
-                records=_records(wanted.pods, remembered),
+                settings=same(before.settings, _settings(wanted)),
+                netns=same(before.netns, _pod_infos(wanted.netns)),
+                cgroups=same(before.cgroups, _pod_infos(wanted.cgroups)),
+                inbound=same(before.inbound, _inbound(wanted)),
+                records=same(before.records, _records(wanted.pods, remembered)),
             )
             self._wanted, self._remembered = wanted, remembered
         tables = self._tables
@@ -116,6 +117,11 @@ def write_agent_record(datapath: Datapath, record: state.AgentRecord) -> None:
 def write_source_records(datapath: Datapath, records: Iterable[state.SourceRecord]) -> None:
     """Keep how the source's parts are."""
     make_equal(datapath, state.source_records, dict(enumerate(records)), Changes(), "")
+
+
+def same(before: Mapping[K, V], now: Mapping[K, V]) -> Mapping[K, V]:
+    """What was before, if that is the same: what is one object need not be compared again."""
+    return before if before == now else now
 
 
 def make_equal(
@@ -182,7 +188,9 @@ def _inbound(wanted: Desired) -> dict[Address, MeshPod]:
 def _pod_infos(memberships: Mapping[int, Membership]) -> dict[int, PodInfo]:
     """Entries, those in the mesh first: if the map has no room for all, it is not they who are left out."""
     ordered = sorted(memberships.items(), key=_in_mesh_first)
-    return {key: _pod_info(membership) for key, membership in ordered}
+    # A pod's cgroups share what is said of them.
+    infos = {membership: _pod_info(membership) for membership in set(memberships.values())}
+    return {key: infos[membership] for key, membership in ordered}
 
 
 def _pod_info(membership: Membership) -> PodInfo:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 
@@ -14,7 +13,7 @@ from merbridge.datapath.device_links import DeviceLinks, Spot
 from merbridge.datapath.routes import forget_routes_of, route_to_self
 from merbridge.errors import MerbridgeError
 from merbridge.model import IpAddress
-from merbridge.reconcile.apply import Changes, make_equal
+from merbridge.reconcile.apply import Changes, make_equal, same
 from merbridge.reconcile.desired import Desired, Interior
 from merbridge.watchers import Netns
 from merbridge.watchers.devices import Device, find_devices
@@ -37,7 +36,6 @@ from pybpfasm.errors import BpfError
 # A device that was not found is looked for again after the first time, twice as long each time up to the second.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 60.0
 
-K = TypeVar("K")
 _Places = dict[Address, Place]
 
 _CALLER = Place(netns_cookie=0, flags=MAY_CALL, ifindex=0, netns_id=0, mac=bytes(6), gateway=bytes(6))
@@ -76,8 +74,8 @@ class Inbound:
         self._proc = proc
         self._sought: dict[int, _Sought] = {}
         self._routed: set[int] = set()
-        self._ranked: dict[int, Place] = {}
-        self._placed: _Places = {}
+        self._ranked: Mapping[int, Place] = {}
+        self._placed: Mapping[Address, Place] = {}
 
     def end(self, host: Netns) -> None:
         """Capture nothing any more, and leave nothing behind of what did."""
@@ -108,11 +106,11 @@ class Inbound:
             make_equal(self._datapath, places, self._places(found, ready, known, look), look.changes, "--max-pods")
         for ztunnel in wanted.ztunnels:
             self._prepare(ztunnel, look)
-        self._ranked = _same(self._ranked, self._ranks(ready, wanted))
+        self._ranked = same(self._ranked, self._ranks(ready, wanted))
         make_equal(self._datapath, ztunnels, self._ranked, look.changes, "")
         # Whoever has an entry is captured: `status` goes by that.
         pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
-        self._placed = _same(self._placed, self._places(pods, ready, known, look))
+        self._placed = same(self._placed, self._places(pods, ready, known, look))
         make_equal(self._datapath, places, self._placed, look.changes, "--max-pods")
         self._links.drop_all_but(look.kept)
         self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
@@ -214,11 +212,6 @@ class Inbound:
     def _forget_all_but(self, cookies: set[int]) -> None:
         self._sought = {cookie: sought for cookie, sought in self._sought.items() if cookie in cookies}
         self._routed &= cookies
-
-
-def _same(before: dict[K, Place], now: dict[K, Place]) -> dict[K, Place]:
-    """What was before, if that is the same."""
-    return before if before == now else now
 
 
 def _keys(addresses: Iterable[IpAddress]) -> list[Address]:

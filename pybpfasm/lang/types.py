@@ -249,7 +249,10 @@ class Record:
     if not TYPE_CHECKING:
 
         def __eq__(self, other: object) -> bool:
-            return type(other) is type(self) and bytes(other) == bytes(self)
+            if type(other) is not type(self):
+                return False
+            # Equal fields give equal bytes, and are quicker to compare.
+            return other is self or vars(other) == vars(self) or bytes(other) == bytes(self)
 
         def __hash__(self) -> int:
             return hash(bytes(self))
