@@ -2,9 +2,10 @@
 
     python benchmarks/datapath.py [--connections 20000] [--before 200000] [--rounds 5]
 
-All happens in one network namespace: a client, and a relay that echoes. "direct" is the same client that dials the same
-relay by its own address, nothing attached; "iptables" dials a server's address and is sent there by REDIRECT, as
-sidecars are; "merbridge" by the programs. They take turns; the numbers are medians of the rounds.
+All happens in one network namespace: a client, and a relay that echoes, or takes a stream in. "direct" is the same
+client that dials the same relay by its own address, nothing attached, so that its bytes go by plain TCP; "iptables"
+dials a server's address and is sent there by REDIRECT, as sidecars are; "merbridge" by the programs. They take turns;
+the numbers are medians of the rounds.
 
 Hooks: the mean of so many runs, less that of a program that returns at once, attached beside, in the same runs; a
 connection's sock_ops is the sum over both ends, whole. `--before` connections are made first. The kernel reads a clock
@@ -85,6 +86,24 @@ def round_trips(address, count):
         times.append(clock() - start)
     client.close()
     return statistics.median(times)
+def stream(address, mebibytes, size):
+    client, _ = connected(address)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+    client.sendall(b"S" * 64)
+    client.recv(1)
+    piece = b"S" * size
+    start = clock()
+    for _ in range((mebibytes << 20) // size):
+        client.sendall(piece)
+    client.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    took = clock() - start
+    client.close()
+    return took / mebibytes
+def streams_64k(address, mebibytes):
+    return stream(address, mebibytes, 65536)
+def streams_1k(address, mebibytes):
+    return stream(address, mebibytes, 1024)
 for line in sys.stdin:
     name, address, count = json.loads(line)
     print(json.dumps(globals()[name](tuple(address), count)), flush=True)
@@ -98,6 +117,7 @@ listener.listen(4096)
 poll = select.epoll()
 poll.register(listener, select.EPOLLIN)
 open_ones = {}
+sinks = set()
 print("listening", flush=True)
 while True:
     for fd, _ in poll.poll():
@@ -109,11 +129,18 @@ while True:
             continue
         try:
             received = open_ones[fd].recv(65536)
-            if received:
+            if fd in sinks:
+                if not received:
+                    open_ones[fd].sendall(b".")  # all has come
+            elif received.startswith(b"S"):
+                sinks.add(fd)
+                open_ones[fd].sendall(b".")
+            elif received:
                 open_ones[fd].sendall(received)
         except OSError:
             received = b""
         if not received:
+            sinks.discard(fd)
             open_ones.pop(fd).close()
 """
 
@@ -220,18 +247,20 @@ def on_the_wall(node: Node, pod: Pod, client: Client, options: argparse.Namespac
     """Medians in nanoseconds of what an app notices, by what is measured and by way."""
     taken: dict[str, dict[str, list[float]]] = {}
     for _ in range(options.rounds):
-        for what, name in (
-            ("connect()", "connects"),
-            ("connect, 64 B there and back", "requests"),
-            ("64 B there and back", "round_trips"),
+        for what, name, count in (
+            ("connect()", "connects", options.connections // 4),
+            ("connect, 64 B there and back", "requests", options.connections // 4),
+            ("64 B there and back", "round_trips", options.connections // 4),
+            ("a MiB of a stream, 64 KiB a piece", "streams_64k", 512),
+            ("a MiB of a stream, 1 KiB a piece", "streams_1k", 64),
         ):
             rows = taken.setdefault(what, {"direct": [], "iptables": [], "merbridge": []})
-            rows["direct"].append(client.ask(name, (pod.ip, RELAY_PORT), options.connections // 4))
+            rows["direct"].append(client.ask(name, (pod.ip, RELAY_PORT), count))
             if shutil.which("iptables"):
                 with redirected_by_iptables(pod):
-                    rows["iptables"].append(client.ask(name, SERVER, options.connections // 4))
+                    rows["iptables"].append(client.ask(name, SERVER, count))
             with attached(node, pod, "to-ztunnel"):
-                rows["merbridge"].append(client.ask(name, SERVER, options.connections // 4))
+                rows["merbridge"].append(client.ask(name, SERVER, count))
     return {
         what: {way: statistics.median(times) for way, times in rows.items() if times} for what, rows in taken.items()
     }
