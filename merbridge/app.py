@@ -284,6 +284,9 @@ class Agent:
             self.reconcile(datapath, self.observe(node.watcher.cgroups))
         except (MerbridgeError, BpfError, OSError) as error:
             self._say("reconcile", " ".join(str(error).split()))
+        except Exception as error:  # noqa: BLE001  # whatever a pod may have brought about, the others are to be followed
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            self._say("reconcile", f"{text}: this is a fault of merbridge, please report it")
         else:
             self._say("reconcile", "")
             self.annotate()

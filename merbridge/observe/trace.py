@@ -42,6 +42,13 @@ _SHARED: Mapping[str, MapDeclaration[Any, Any]] = {
 _OWN: Mapping[str, MapDeclaration[Any, Any]] = {"trace_events": trace_events, "trace_lost": trace_lost}
 
 
+# Each program, and the one of the datapath's behind which it runs.
+_BEHIND = {"trace4": "connect4", "trace6": "connect6", "trace_sockops": "sockops"}
+
+# So often names are looked for that are not known.
+_NAMES_SECONDS = 1.0
+
+
 @attrs.frozen
 class Traced:
     """A connection. `at` is in seconds since 1970; `pod` as NAMESPACE/NAME, "host", or "" where it is not known.
@@ -69,6 +76,8 @@ class Tracer:
         self._lost_before = 0
         self._names: dict[int, str] = {}
         self._by_address: dict[str, str] = {}
+        self._names_read = -_NAMES_SECONDS
+        self._placed: dict[AttachType, tuple[int, str]] = {}
         # CLOCK_MONOTONIC to CLOCK_REALTIME.
         self._offset = time.time() - time.monotonic()
 
@@ -97,6 +106,7 @@ class Tracer:
 
         To be called from time to time. Raises `MerbridgeError` as entering does.
         """
+        self._read_names()  # an address may be another pod's by now
         if not self._is_outdated():
             return
         yield from self.read()
@@ -107,7 +117,7 @@ class Tracer:
     def pods(self) -> tuple[str, ...]:
         """The names of this node's pods."""
         self._read_names()
-        return tuple(sorted(set(self._names.values()) - {"host"}))
+        return tuple(sorted({*self._names.values(), *self._by_address.values()}))
 
     def fileno(self) -> int:
         """A descriptor that is readable when there are connections to show."""
@@ -119,15 +129,25 @@ class Tracer:
             yield self._traced(event)
 
     def _is_outdated(self) -> bool:
+        """Whether maps were replaced, or a hook of the datapath's was attached behind the one of these at its place."""
         if {name: _inode(self._pins.maps / name) for name in _SHARED} != self._pinned:
             return True
+        for hook, (ours, its_name) in self._placed.items():
+            running = [each.id for each in query_cgroup(self._root, hook).programs]
+            if ours not in running:
+                return True  # somebody has detached it
+            theirs = self._attached(its_name)
+            if theirs in running and running.index(theirs) > running.index(ours):
+                return True
+        return False
+
+    def _attached(self, name: str) -> int | None:
+        """The id of the datapath's program of this name."""
         try:
-            with Link.open(self._pins.links / "connect4") as link:
-                theirs = link.info().program_id
+            with Link.open(self._pins.links / name) as link:
+                return link.info().program_id
         except BpfError:
-            return False  # the agent is about to attach it again
-        running = [each.id for each in query_cgroup(self._root, AttachType.CGROUP_INET4_CONNECT).programs]
-        return theirs in running and running.index(theirs) > running.index(self._first_id)
+            return None  # the agent is about to attach it again
 
     def _start(self) -> None:
         self._root = root = self._cgroup_root()
@@ -144,9 +164,10 @@ class Tracer:
             ) from None
         self._held.callback(os.close, cgroup)
         self._ring = self._held.enter_context(RingBuffer(maps["trace_events"], Event, lost_counter=maps["trace_lost"]))
-        self._first_id = loaded[0].info().id
+        self._placed.clear()
         for program in loaded:
             self._held.enter_context(attach_cgroup(program, cgroup))
+            self._placed[program.spec.attach_type] = (program.info().id, _BEHIND[program.spec.name])
 
     def _cgroup_root(self) -> Path:
         if not self._pins.exist():
@@ -193,16 +214,22 @@ class Tracer:
             return "host"
         if cookie not in self._names:
             self._read_names()
-        return self._names.setdefault(cookie, "")
+        return self._names.get(cookie, "")
 
     def _pod_at(self, address: str) -> str:
         if address not in self._by_address:
             self._read_names()
-        return self._by_address.setdefault(address, "")
+        return self._by_address.get(address, "")
 
     def _read_names(self) -> None:
+        """Read who is who, unless that was done a moment ago."""
+        if time.monotonic() < self._names_read + _NAMES_SECONDS:
+            return
+        self._names_read = time.monotonic()
         with Map.open_any_size(self._pins.maps / "pods", state.pod_records.spec("pods")) as pinned:
             records = list(TypedMap(state.pod_records, pinned).values())
+        self._names.clear()
+        self._by_address.clear()
         for record in records:
             name = f"{record.namespace.decode()}/{record.name.decode()}"
             if record.netns_cookie:

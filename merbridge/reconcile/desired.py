@@ -149,9 +149,11 @@ def _known(
     flags |= DNS if decision.in_mesh and pod.captures_dns and policy.capture_dns else 0
     if pod.host_network:
         return KnownPod(pod, decision, presence, Membership(flags))
+    if pod.addresses:
+        return KnownPod(pod, decision, presence, Membership(flags, pod.ip, pod.ip6))
     seen = {address for netns in presence.netns for address in netns.addresses} - taken
-    ip = pod.ip or _only(each for each in seen if isinstance(each, IPv4Address))
-    ip6 = pod.ip6 or _only(each for each in seen if isinstance(each, IPv6Address))
+    ip = _only(each for each in seen if isinstance(each, IPv4Address))
+    ip6 = _only(each for each in seen if isinstance(each, IPv6Address))
     return KnownPod(pod, decision, presence, Membership(flags, ip, ip6))
 
 
@@ -185,6 +187,7 @@ def _inbound(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
 
 
 def _callers(pods: Iterable[KnownPod]) -> frozenset[IpAddress]:
+    """Those that the API gives them. While it gives a pod none, what its namespace has, as it connects by then."""
     enrolled = [each.membership for each in pods if each.enrolment.in_mesh]
     return frozenset(address for each in enrolled for address in (each.ip, each.ip6) if address is not None)
 

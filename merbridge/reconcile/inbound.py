@@ -100,9 +100,9 @@ class Inbound:
         ]
         self._look_for((*pods, *wanted.ztunnels), host)
         ready = [each for each in wanted.ztunnels if self._device(each) is not None]
-        if written is None and "places" in self._datapath.replaced:
-            # No program may meet the new map while it is empty.
-            found = [each for each in pods if self._device(each) is not None]
+        if written is None:
+            # No program of this agent's may meet a map that is empty, or as another version has left it.
+            found = [each for each in pods if self._device(each) is not None or each.netns is None]
             make_equal(self._datapath, places, self._places(found, ready, known, look), look.changes, "--max-pods")
         for ztunnel in wanted.ztunnels:
             self._prepare(ztunnel, look)

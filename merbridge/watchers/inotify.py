@@ -79,7 +79,7 @@ class CgroupWatcher:
         if self._inotify is None:
             self.cgroups = None
             return False
-        self._is_stale, self._walked = False, now
+        self._is_stale, self.cgroups = True, None  # should the walk fail
         self._cgroups = []
         seen: set[_Target] = set()
         shortage: str | None = None
@@ -93,7 +93,7 @@ class CgroupWatcher:
         self._forget(self._inotify, seen)
         self.degraded = shortage
         self.cgroups = tuple(self._cgroups) if self._cgroups else None
-        self._is_stale = self._is_stale or came
+        self._is_stale, self._walked = came, now
         return came
 
     def close(self) -> None:

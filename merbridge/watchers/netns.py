@@ -29,6 +29,9 @@ _LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s
 
 ADDRESS_SECONDS = 10.0
 
+# What is behind these fields is a device's name, in which a pod may have any bytes but white space.
+_IF_INET6_LINE = re.compile(r"^(?P<address>[0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ (?P<scope>[0-9a-f]{2}) ", re.MULTILINE)
+
 # IPV6_ADDR_SCOPE_GLOBAL of include/net/ipv6.h, as if_inet6 prints it.
 _GLOBAL_SCOPE = "00"
 
@@ -97,6 +100,9 @@ class NetnsTable:
             known = _Known(netns, now if known is None else known.first, now, now)
         elif now - known.first < YOUNG_SECONDS or not known.netns.addresses or now - known.addresses >= ADDRESS_SECONDS:
             netns = attrs.evolve(known.netns, addresses=_own_addresses(pid, self._proc))
+            if _id_of(netns_path(pid, self._proc)) != identity:
+                del self._known[identity]
+                raise NetnsGoneError(f"process {pid} left its network namespace")
             known = attrs.evolve(known, netns=netns, addresses=now)
         self._known[identity] = known
         self._seen.add(identity)
@@ -209,7 +215,7 @@ def _own_addresses(pid: int, proc: Path) -> frozenset[IPv4Address | IPv6Address]
 
 def _read(path: Path, pid: int) -> str:
     try:
-        return path.read_text()
+        return path.read_bytes().decode("latin-1")  # a device's name may be no text
     except (FileNotFoundError, ProcessLookupError):
         raise NetnsGoneError(f"process {pid} has ended") from None
     except OSError as err:
@@ -227,5 +233,5 @@ def addresses_in_fib_trie(text: str) -> frozenset[IPv4Address]:
 
 def addresses_in_if_inet6(text: str) -> frozenset[IPv6Address]:
     """The IPv6 addresses of `/proc/PID/net/if_inet6` whose scope is global: no ::1, none of a link alone."""
-    fields = (line.split() for line in text.splitlines())
-    return frozenset(IPv6Address(bytes.fromhex(each[0])) for each in fields if each[3] == _GLOBAL_SCOPE)
+    found = _IF_INET6_LINE.finditer(text)
+    return frozenset(IPv6Address(bytes.fromhex(each["address"])) for each in found if each["scope"] == _GLOBAL_SCOPE)

@@ -110,7 +110,8 @@ def pod_uid_of_process(pid: int, proc: Path) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     # `hierarchy:controllers:path`, the v2 line being `0::path`; where the lines differ the v2 one wins.
-    lines = sorted(text.splitlines(), key=lambda line: not line.startswith("0::"))
+    # A pod may give cgroups of its own names with any character but a line's end and a slash.
+    lines = sorted(text.split("\n"), key=lambda line: not line.startswith("0::"))
     uids = (pod_uid_of(line.split(":", 2)[-1]) for line in lines)
     return next((uid for uid in uids if uid is not None), None)
 

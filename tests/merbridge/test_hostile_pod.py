@@ -274,6 +274,33 @@ def test_a_strange_address_gives_nothing(cluster: Cluster, ztunnel: PodSockets) 
         disown(cluster.second_app, strange)
 
 
+@pytest.mark.parametrize("name", [b"x\xff", b"x\x1cy", b"x\xc2\x85y", b"x\x1b[2J"])
+def test_a_devices_name_harms_nobody(cluster: Cluster, name: bytes) -> None:
+    """In a name a pod may have any bytes but white space: the agent goes on, starts again, and `cleanup` works."""
+    pod = cluster.second_app.containers["app"].pid
+    inside = ["nsenter", f"--net=/proc/{pod}/ns/net", "ip"]
+    script = "echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 > /proc/sys/net/ipv6/conf/default/disable_ipv6"
+    subprocess.run(["nsenter", f"--net=/proc/{pod}/ns/net", "sh", "-c", script], check=True)
+    subprocess.run([*inside, "link", "add", name, "type", "veth", "peer", "name", "other"], check=True)
+    try:
+        subprocess.run([*inside, "addr", "add", "2001:db8::1/128", "dev", name], check=True)
+        subprocess.run([*inside, "link", "set", name, "up"], check=True)
+        young = cluster.node.add_pod("young", namespace="shop")
+        cluster.publish()
+        try:
+            wait_until(lambda: "young" in {pod["name"] for pod in cluster.status()[1]["pods"]}, "the agent goes on", 12)
+            cluster.agent.stop()
+            cluster.start_agent("--max-connections", "64").ready()
+            assert cluster.status()[1]["problems"] == []
+            cluster.end_datapath()
+            cluster.start_agent("--max-connections", "64").ready()
+        finally:
+            cluster.node.remove_pod(young)
+            cluster.publish()
+    finally:
+        subprocess.run([*inside, "link", "del", name], check=True)
+
+
 def test_anothers_answers_are_left_to_the_host(
     cluster: Cluster, app: PodSockets, outside: PodSockets, ztunnel: PodSockets
 ) -> None:

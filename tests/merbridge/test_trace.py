@@ -1,5 +1,6 @@
 """`trace`: what it shows of real connections, and that nothing of it is there when nobody looks."""
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,9 @@ from merbridge.demo.container import opened_pipe
 from merbridge.demo.pod import connect
 from merbridge.demo.proxy_process import ProxyProcess
 from merbridge.observe.report import read_report
+from pybpfasm.errors import KernelError
 from pybpfasm.kernel import Link
+from pybpfasm.kernel.inventory import ObjectKind, object_ids
 from pybpfasm.kernel.links import query_cgroup
 from pybpfasm.uapi import AttachType
 
@@ -210,6 +213,27 @@ def test_it_keeps_up_with_the_datapath(cluster: Cluster, trace: Callable[..., Tr
     looking.wait_for("redirected", pod="shop/second-app")
     assert [each for each in looking.shown if each["verdict"] != "redirected"] == []
     assert looking.end() == (0, "")
+
+
+def test_its_own_hook_is_detached(cluster: Cluster, trace: Callable[..., Trace]) -> None:
+    """By hand: it attaches it anew."""
+    looking = trace()
+    before = attached(cluster)
+    here = {each.id for each in query_cgroup(cluster.node.cgroup_root, HOOKS[0]).programs}
+    (mine,) = here - datapath_programs(cluster)
+    for number in object_ids(ObjectKind.LINK):
+        with contextlib.suppress(KernelError), Link.by_id(number) as link:
+            if link.info().program_id == mine:
+                link.detach()
+    wait_until(lambda: attached(cluster) == before, "it is attached again")
+    cluster.app.call(connect, cluster.server.ip, cluster.server_port, greeting=True)
+    looking.wait_for("redirected", pod="shop/app")
+    assert looking.end() == (0, "")
+
+
+def datapath_programs(cluster: Cluster) -> set[int | None]:
+    """The ids of the datapath's programs."""
+    return {hook.program_id for hook in read_report(Pins(cluster.bpffs)).hooks}
 
 
 def test_as_text(cluster: Cluster) -> None:

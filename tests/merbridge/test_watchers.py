@@ -30,7 +30,7 @@ from merbridge.watchers import (
 from merbridge.watchers import netns as netns_module
 from merbridge.watchers.cgroups import known_cgroups
 from merbridge.watchers.mounts import Mount, mounts_of
-from merbridge.watchers.netns import NetnsGoneError, addresses_in_fib_trie, addresses_in_if_inet6
+from merbridge.watchers.netns import NetnsGoneError, NetnsTable, addresses_in_fib_trie, addresses_in_if_inet6
 from merbridge.watchers.processes import in_same_netns, netns_id, pod_uid_of_process
 
 PROC = Path("/proc")
@@ -526,6 +526,64 @@ def watches_of(watcher: CgroupWatcher) -> int:
     """How many watches the kernel holds."""
     text = Path(f"/proc/self/fdinfo/{watcher.fileno()}").read_text()
     return sum(line.startswith("inotify wd") for line in text.splitlines())
+
+
+def test_a_walk_that_fails_is_made_again(
+    tree: Path, watch: Callable[..., CgroupWatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came in the meantime is neither forgotten nor taken for known."""
+    watcher = watch()
+    watcher.refresh()
+    pod = make_pod(tree, UID, "a")
+    watcher.read()
+    scandir = os.scandir
+
+    def fail(path: Path) -> "os._ScandirIterator[str]":
+        monkeypatch.setattr(os, "scandir", scandir)
+        raise OSError(24, "too many open files", str(path))
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(OSError, match="too many"):
+        watcher.refresh()
+    assert watcher.cgroups is None
+    assert watcher.refresh()
+    assert watcher.cgroups is not None
+    assert pod in {each.path for each in watcher.cgroups}
+
+
+_MOVES = """
+import sys
+from pybpfasm.kernel import sys as kernel
+for step in (lambda: None, lambda: kernel.unshare(kernel.CLONE_NEWNET)):
+    step()
+    print("there", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_witness_that_moves_is_no_witness() -> None:
+    """A process that has left a namespace does not lend its new one's addresses to the old one."""
+    clock = SimpleNamespace(now=0.0)
+    table = NetnsTable(PROC, lambda: clock.now)
+    with subprocess.Popen(
+        [sys.executable, "-c", _MOVES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        identity = netns_id(process.pid, PROC)
+        assert identity is not None
+        assert table.read(identity, process.pid).inode == identity.inode
+        print(file=process.stdin, flush=True)
+        process.stdout.readline()
+        clock.now = 20.0
+        with pytest.raises(NetnsGoneError):
+            table.read(identity, process.pid)
+        process.kill()
 
 
 def test_watches_do_not_pile_up(tree: Path, watch: Callable[..., CgroupWatcher]) -> None:
