@@ -1,6 +1,7 @@
 """The agent on a node full of pods, beside what is wanted of it. Needs root, and stress-ng (a Debian package).
 
 python -m benchmarks.agent [--pods 250] [--containers 1000] [--enrolled 100] [--rest 60] [--storm 20] [--flips 100]
+                           [--chart FILE.svg]
 
 Pods are sleeping processes in cgroups and network namespaces, and are told to the agent by the test API server. Start:
 from exec to the event `ready`, first with nothing there, then twice with the datapath of the last. Flip: from the API
@@ -24,11 +25,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import attrs
 from apiserver import ApiServer
 
 import programs.maps as layouts
+from benchmarks.agent.chart import chart
 from benchmarks.agent.crowd import NODE, Crowd, CrowdPod
+from benchmarks.agent.figure import Figure
 from merbridge.demo.container import opened_pipe
 from merbridge.demo.namespaces import in_namespace
 from merbridge.watchers.netns import _cookie_of_this_thread as cookie_of_this_thread
@@ -135,18 +137,8 @@ def flips(api: ApiServer, bpffs: Path, pod: CrowdPod, number: int) -> list[float
                     raise SystemExit("the label did not count within 10 s")
                 time.sleep(0.0002)
             took.append(1000 * (time.monotonic() - begin))
-            time.sleep(0.05)
+            time.sleep(0.3 + turn % 10 / 50)  # labels change one by one
     return took
-
-
-@attrs.frozen
-class Figure:
-    """What was measured, and what is wanted at most."""
-
-    name: str
-    value: float
-    unit: str
-    wanted: float | None = None
 
 
 def measured(arguments: argparse.Namespace) -> Iterator[Figure]:
@@ -187,13 +179,13 @@ def measured(arguments: argparse.Namespace) -> Iterator[Figure]:
         yield Figure("label to map, median", statistics.median(took), "ms")
         yield Figure("label to map, 99th percentile", took[int(len(took) * 0.99)], "ms", 50.0)
         inside = next(each for each in crowd.pods[-2].cgroup.iterdir() if each.is_dir())
-        for kind in ("fork", "vfork", "exec"):
+        for kind in ("fork", "vfork"):
             for where, cgroup in (("outside pods", None), ("in a pod", inside)):
                 with storm(kind, cgroup, arguments.storm + 4) as rates:
                     time.sleep(2)
                     share = agent.share_during(arguments.storm)
                 yield Figure(f"stress-ng --{kind} 2 {where}", sum(rates), "processes/s")
-                yield Figure("CPU meanwhile", share, "% of a core", None if cgroup else 5.0)
+                yield Figure(f"CPU meanwhile, {kind} {where}", share, "% of a core", None if cgroup else 5.0)
         own = resident_mib(agent.process.pid)
         yield Figure("memory", own, "MiB")
         yield Figure("memory above the client's own", own - client_alone_mib(), "MiB", 60.0)
@@ -206,16 +198,20 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N")
     for name, default in (("rest", 60), ("storm", 20)):
         parser.add_argument(f"--{name}", type=float, default=default, metavar="SECONDS")
+    parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="write the figures beside what is wanted")
     arguments = parser.parse_args()
     if shutil.which("stress-ng") is None:
         raise SystemExit("stress-ng is missing: apt-get install stress-ng")
-    print(f"{arguments.pods} pods, {arguments.containers} containers, {arguments.enrolled} pods enrolled", flush=True)
-    missed = 0
+    title = f"{arguments.pods} pods, {arguments.containers} containers, {arguments.enrolled} pods enrolled"
+    print(title, flush=True)
+    figures = []
     for figure in measured(arguments):
+        figures.append(figure)
         wanted = "" if figure.wanted is None else f"  (wanted: at most {figure.wanted:g})"
-        missed += figure.wanted is not None and figure.value > figure.wanted
         print(f"{figure.name:<40} {figure.value:>10.1f} {figure.unit}{wanted}", flush=True)
-    return 1 if missed else 0
+    if arguments.chart is not None:
+        arguments.chart.write_text(chart(title, figures))
+    return int(any(each.wanted is not None and each.value > each.wanted for each in figures))
 
 
 if __name__ == "__main__":
