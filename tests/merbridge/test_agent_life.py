@@ -121,19 +121,22 @@ def test_no_connection_fails_while_the_agent_is_killed(cluster: Cluster, proxy: 
 def test_each_millisecond_is_intercepted_across_kill_and_adoption(cluster: Cluster, proxy: ProxyProcess) -> None:
     """A connect each millisecond across kill -9, run and adoption, three times, is intercepted every time.
 
-    Links and maps are the same objects afterwards, and their programs are new.
+    Links and maps are the same objects afterwards; programs are new that depend on the setting that has changed.
     """
     agent = cluster.start_agent().ready()
     kept, replaced = ids(cluster), programs(cluster)
     before = len(proxy.records)
     running = start_connections(cluster, CONNECTIONS, 1.0)
-    for _ in range(3):
+    for fail_open in ("yes", "no", "yes"):
         agent.kill()
-        agent = cluster.start_agent().ready()
+        agent = cluster.start_agent("--fail-open", fail_open).ready()
     assert not running.done(), "the connections ended before the last adoption"
     assert_all_intercepted(cluster, proxy, before, CONNECTIONS, running.result())
     assert ids(cluster) == kept
-    assert not set(programs(cluster).values()) & set(replaced.values())
+    now = programs(cluster)
+    assert {name for name in now if now[name] != replaced[name]} == {
+        *("connect4", "connect6", "sendmsg4", "sendmsg6"),
+    }
     assert_healthy(cluster)
 
 

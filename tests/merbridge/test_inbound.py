@@ -502,7 +502,9 @@ def test_a_pod_that_was_never_captured_calls(
     out = ztunnel.listen(OUT_PORT)
     pod = cluster.node.add_pod("caller", namespace="shop")
     pod.annotations |= annotations
-    address, pod.ip = pod.ip, pod.ip if annotations else ""
+    address, address6 = pod.ip, pod.ip6
+    if not annotations:
+        pod.ip, pod.ip6 = "", None
     cluster.publish()
     try:
         wait_until(lambda: is_in_mesh(cluster, "caller"), "it is enrolled")
@@ -511,7 +513,7 @@ def test_a_pod_that_was_never_captured_calls(
             with accept(out) as accepted:
                 assert accepted.getpeername()[0] == address
     finally:
-        pod.ip = address
+        pod.ip, pod.ip6 = address, address6
         cluster.node.remove_pod(pod)
         cluster.publish()
 
