@@ -44,7 +44,7 @@ _SECOND_LOOK_SECONDS = 0.1
 # And look from time to time without any event: on hosts with cgroup v1 there are none. Where there is much to look at,
 # less often, so that it takes a small part of a core.
 _RESCAN_SECONDS, _LONGEST_RESCAN_SECONDS = 1.0, 5.0
-_LOOKING_SHARE = 0.02
+_LOOKING_SHARE = 0.008
 
 
 def run(load: Callable[[], Config]) -> None:

@@ -55,12 +55,13 @@ NEEDED = (
 class Written:
     """What the agent has put into a map last: what was wanted, as one object, and what of it has found a place.
 
-    `raw` is the map's whole content then, None where that was not read again.
+    `raw` is the map's whole content then; `read` is when it was read entry by entry last (time.monotonic).
     """
 
     wanted: Mapping[Any, Any]
     placed: Mapping[Any, Any]
-    raw: tuple[tuple[bytes, bytes], ...] | None
+    raw: tuple[tuple[bytes, bytes], ...]
+    read: float
     has_place: frozenset[Any]
 
 

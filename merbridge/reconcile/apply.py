@@ -1,6 +1,7 @@
 """The difference between what is in the maps and what should be, made so: again and again the same way."""
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -30,6 +31,9 @@ from programs.maps import (
 from pybpfasm import Struct
 from pybpfasm.kernel import MapFullError
 from pybpfasm.lang.maps import MapDeclaration
+
+# So long a map whose bytes have not changed is believed to hold what was put there.
+_TRUST_SECONDS = 30.0
 
 K = TypeVar("K")
 V = TypeVar("V", bound=Struct)
@@ -129,19 +133,25 @@ def make_equal(
 ) -> frozenset[K]:
     """Make it so; the keys that have found a place.
 
-    What is not as it was left here the last time was changed by somebody else, which counts as drift. Where the same
-    object is wanted as then, and the map is as it was, nothing is looked at more closely.
+    What is not as it was left here the last time was changed by somebody else, which counts as drift. Where the map's
+    bytes are those of then, it is not read more closely; now and then it is all the same, for what was changed in the
+    moment after it was left. Where the same object is wanted, too, there is nothing to do.
     """
     map_ = datapath.map(declaration)
     name, size = map_.map.spec.name, map_.map.spec.max_entries
     left = datapath.written.get(name)
     raw = tuple(map_.map.walk_packed())
-    if left is None or left.wanted is not wanted or left.raw != raw:
+    is_known = left is not None and left.raw == raw and time.monotonic() < left.read + _TRUST_SECONDS
+    if left is None or not is_known or left.wanted is not wanted:
         # Where there is no room for all, the first of them get it, also from others that are there already.
         placed = dict(itertools.islice(wanted.items(), size))
         refused = set(itertools.islice(wanted, size, None))
-        current = map_.read_all()
-        datapath.drift.entries += _differences(None if left is None else left.placed, current)
+        read = time.monotonic()
+        if left is not None and is_known:
+            current, read = left.placed, left.read
+        else:
+            current = map_.read_all()
+            datapath.drift.entries += _differences(None if left is None else left.placed, current)
         for key in current.keys() - placed.keys():
             changes.removed += map_.delete(key)
         for key, value in placed.items():
@@ -156,7 +166,8 @@ def make_equal(
         left = Written(
             wanted=wanted,
             placed={key: value for key, value in placed.items() if key not in refused},
-            raw=raw if current == placed else None,
+            raw=tuple(map_.map.walk_packed()),
+            read=read,
             has_place=frozenset(wanted.keys() - refused),
         )
         datapath.written[name] = left

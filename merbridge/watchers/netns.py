@@ -27,7 +27,7 @@ _COOKIE_SIZE = 8
 
 _LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s+/32 host LOCAL\b")
 
-ADDRESS_SECONDS = 10.0
+ADDRESS_SECONDS = 20.0
 
 # What is behind these fields is a device's name, in which a pod may have any bytes but white space.
 _IF_INET6_LINE = re.compile(r"^(?P<address>[0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ (?P<scope>[0-9a-f]{2}) ", re.MULTILINE)
