@@ -36,6 +36,9 @@ from pybpfasm.errors import BpfError
 # A device that was not found is looked for again after the first time, twice as long each time up to the second.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 60.0
 
+# Somebody may take ztunnel's rule and table away.
+_LOOK_AT_ROUTES_SECONDS = 10.0
+
 _Places = dict[Address, Place]
 
 _CALLER = Place(netns_cookie=0, flags=MAY_CALL, ifindex=0, netns_id=0, mac=bytes(6), gateway=bytes(6))
@@ -73,7 +76,7 @@ class Inbound:
         self._links = links
         self._proc = proc
         self._sought: dict[int, _Sought] = {}
-        self._routed: set[int] = set()
+        self._routed: dict[int, float] = {}  # when to look again
         self._ranked: Mapping[int, Place] = {}
         self._placed: Mapping[Address, Place] = {}
         self._settled: tuple[Desired, Netns, list[Interior]] | None = None
@@ -159,10 +162,10 @@ class Inbound:
             look.problems.append(f"what arrives for enrolled pods is not captured: {_no_device(ztunnel)}")
             return
         try:
-            if ztunnel.cookie not in self._routed:
+            if time.monotonic() >= self._routed.get(ztunnel.cookie, 0.0):
                 versions = {address.version for address in ztunnel.addresses}
                 in_netns_of(netns, self._proc, lambda: route_to_self(versions))
-                self._routed.add(ztunnel.cookie)
+                self._routed[ztunnel.cookie] = time.monotonic() + _LOOK_AT_ROUTES_SECONDS
         except NetnsGoneError:
             return
         except MerbridgeError as error:
@@ -228,7 +231,7 @@ class Inbound:
 
     def _forget_all_but(self, cookies: set[int]) -> None:
         self._sought = {cookie: sought for cookie, sought in self._sought.items() if cookie in cookies}
-        self._routed &= cookies
+        self._routed = {cookie: when for cookie, when in self._routed.items() if cookie in cookies}
 
 
 def _keys(addresses: Iterable[IpAddress]) -> list[Address]:

@@ -15,6 +15,7 @@ from pyroute2 import IPRoute
 from test_original_dst import accept
 
 from merbridge.datapath.addresses import as_address
+from merbridge.datapath.routes import forget_routes
 from merbridge.demo.pod import listen
 from merbridge.demo.workloads import Host, Pod, Workload
 from programs.maps import IN_MESH, places
@@ -432,7 +433,7 @@ def test_an_agents_restart_changes_nothing(cluster: Cluster, outside: PodSockets
 def test_what_is_removed_by_hand_comes_back(
     cluster: Cluster, outside: PodSockets, listener: socket.socket, agent: Agent
 ) -> None:
-    """A pin, a link detached, an entry: the next look makes it good, and connections are captured again."""
+    """A pin, a link detached, an entry, ztunnel's rules: all is made good, and connections are captured again."""
     with cluster.pinned(places, "places") as known:
         cookie = known[as_address(ip_address(cluster.app.ip))].netns_cookie
         pin = cluster.bpffs / "devices" / f"to_pod-{cookie:x}"
@@ -441,6 +442,9 @@ def test_what_is_removed_by_hand_comes_back(
         with Link.open(pin) as link:
             link.detach()
         known.delete(as_address(ip_address(cluster.app.ip)))
+    cluster.ztunnel.in_netns(forget_routes)
+    assert routes(cluster.ztunnel) == []
+    wait_until(lambda: routes(cluster.ztunnel) == [15006, 15006], "the routes are there again", 20)
     wait_until(lambda: captured(cluster, cluster.app), "the entry is there again", 12)
     wait_until(lambda: attached_at(pin), "the program is attached again", 12)
     opened(cluster, outside, listener)[1].close()
