@@ -259,12 +259,12 @@ class Agent:
     def take_over(self, node: _Node) -> None:
         """Have the maps follow what the source says now, by the node as it was seen last.
 
-        A label so counts at once; a look comes right after, and tells what is wrong.
+        A label so counts at once; a look comes right after, does what could not be done, and tells what is wrong.
         """
         before = self.snapshot
         if not self.ask_source() or self.snapshot is before or self._inputs is None:
             return
-        with suppress(MerbridgeError, BpfError, OSError):
+        with suppress(Exception):
             self.reconcile(node.datapath, self._desired(self._inputs[1]))
 
     def _desired(self, observation: NodeObservation) -> Desired:

@@ -7,7 +7,7 @@ end with the process; who does not look pays nothing.
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Self
@@ -106,7 +106,8 @@ class Tracer:
 
         To be called from time to time. Raises `MerbridgeError` as entering does.
         """
-        self._read_names()  # an address may be another pod's by now
+        with suppress(BpfError):  # the agent is about to pin it again
+            self._read_names()  # an address may be another pod's by now
         if not self._is_outdated():
             return
         yield from self.read()

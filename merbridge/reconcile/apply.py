@@ -152,6 +152,8 @@ def make_equal(
         else:
             current = map_.read_all()
             datapath.drift.entries += _differences(None if left is None else left.placed, current)
+        # Should a write fail, nobody knows what is there: then it is no drift.
+        datapath.written.pop(name, None)
         for key in current.keys() - placed.keys():
             changes.removed += map_.delete(key)
         for key, value in placed.items():

@@ -118,12 +118,13 @@ class Inbound:
         self._ranked = same(self._ranked, self._ranks(ready, wanted))
         make_equal(self._datapath, ztunnels, self._ranked, look.changes, "")
         # Whoever has an entry is captured: `status` goes by that.
+        wanted_pods = len(pods)
         pods = [each for each in pods if self._attach(each, ("from_pod", "to_pod"), look)]
         self._placed = same(self._placed, self._places(pods, ready, known, look))
         make_equal(self._datapath, places, self._placed, look.changes, "--max-pods")
         self._links.drop_all_but(look.kept)
         self._forget_all_but({each.cookie for each in (*wanted.interiors, *wanted.ztunnels)})
-        if not look.problems:
+        if not look.problems and len(pods) == wanted_pods:
             self._settled = (wanted, host, pods)
         return [*dict.fromkeys(look.problems), *look.changes.problems]
 
@@ -167,7 +168,7 @@ class Inbound:
                 in_netns_of(netns, self._proc, lambda: route_to_self(versions))
                 self._routed[ztunnel.cookie] = time.monotonic() + _LOOK_AT_ROUTES_SECONDS
         except NetnsGoneError:
-            return
+            pass  # its process has ended; what is attached stays, and another process is found by the next look
         except MerbridgeError as error:
             look.problems.append(f"{ztunnel.name}: {error}")
         self._attach(ztunnel, ("at_ztunnel", "from_ztunnel", "to_ztunnel"), look)

@@ -106,7 +106,7 @@ def pod_uid_of_process(pid: int, proc: Path) -> str | None:
     the reader's cgroup namespace does not hold it; the pod's part of it is looked for, not the beginning.
     """
     try:
-        text = (proc / str(pid) / "cgroup").read_text(errors="surrogateescape")
+        text = (proc / str(pid) / "cgroup").read_bytes().decode(errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # `hierarchy:controllers:path`, the v2 line being `0::path`; where the lines differ the v2 one wins.
