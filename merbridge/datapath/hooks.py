@@ -64,11 +64,16 @@ class Hooks:
                 # Every question is asked before the first hook is touched: what can fail fails here.
                 wanted = [name for name in ATTACH_ORDER if name in self._programs]
                 pinned = {name: self._pinned_link(name, cgroup) for name in wanted}
+                stays = {
+                    name
+                    for name, link in pinned.items()
+                    if link is not None and self._programs.is_same(name, link.info().program_id)
+                }
                 for name, link in pinned.items():
                     if link is None:
                         self._attach(name, cgroup)
                     else:
-                        if not self._programs.is_same(name, link.info().program_id):
+                        if name not in stays:
                             link.update(self._programs[name])
                         self._links[name] = link
                         self._keeper.adopt(self._pins.links / name, link.pin)

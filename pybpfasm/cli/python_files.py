@@ -59,6 +59,8 @@ def _told(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename or path}:{f'{error.lineno}:' if error.lineno else ''} {error.msg}"
     lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
+    if isinstance(error, ValueError) and not lines:
+        return f"{path}: {error}"  # null bytes are no SyntaxError before Python 3.11.4
     place = f"{path}:{lines[-1]}" if lines else str(path)
     try:
         return f"{place}: {type(error).__name__}: {error}"

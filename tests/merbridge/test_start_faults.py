@@ -224,7 +224,7 @@ def test_adoption_killed_at_any_call_is_made_good(cluster: Cluster, commands: Co
     """Killed before any bpf() call of an adoption, the agent leaves hooks attached, and the next one adopts again."""
     assert commands.start()[0] == 0
     links = {hook["name"]: hook["link_id"] for hook in commands.status()["hooks"]}
-    for call in range(1, 200, 3):
+    for call in range(1, 600, 3):
         status, _ = commands.start("--out-port", "15002" if call % 2 else "15003", call=call)
         if status == 0:
             break
