@@ -25,7 +25,7 @@ _ECHO_SECONDS = 5.0
 _END_SECONDS = 0.2
 # The pod is gone, or another pod has its name: the watch will say so.
 _HARMLESS = (404, 409)
-_NOT_WHO, _TOO_MANY = 401, 429
+_UNAUTHORIZED, _TOO_MANY_REQUESTS = 401, 429
 
 
 @attrs.frozen
@@ -133,7 +133,7 @@ class Annotator:
             try:
                 self._write(patch)
             except ApiError as error:
-                if error.status in (_NOT_WHO, _TOO_MANY) or not 400 <= error.status < 500:
+                if error.status in (_UNAUTHORIZED, _TOO_MANY_REQUESTS) or not 400 <= error.status < 500:
                     raise
                 problem = self._api.explain(error, "patch", "pods")
             else:

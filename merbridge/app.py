@@ -114,7 +114,7 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         gc.freeze()
         reloading.is_proven()
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
-        has_other = _loop(agent, _Node(datapath, pins, lock, watcher), reloading, stop)
+        has_other = _loop(agent, _Node(datapath, pins, config.proc, lock, watcher), reloading, stop)
     logger().info("reloading" if has_other else "stopped", datapath="left attached")
     return has_other
 
@@ -173,6 +173,7 @@ class _Node:
 
     datapath: Datapath
     pins: Pins
+    proc: Path
     lock: PinsLock
     watcher: CgroupWatcher
 
@@ -181,7 +182,7 @@ class _Node:
         problems = []
         try:
             if not self.pins.are_whole():
-                self.pins.prepare()
+                self.pins.prepare(self.proc)
                 self.lock.renew()
         except (MerbridgeError, OSError) as error:
             problems.append(str(error))

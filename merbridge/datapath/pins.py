@@ -75,7 +75,7 @@ class Pins:
         """The error for who needs a datapath where there is none."""
         return MerbridgeError(f"nothing is pinned in {self.root}: no agent has run here, or it has another --bpffs")
 
-    def prepare(self, proc: Path = Path("/proc")) -> None:
+    def prepare(self, proc: Path) -> None:
         """Make the folders, mounting a bpf file system if there is none. Raises `MerbridgeError`.
 
         In a container none is mounted: it would end with the container, and all that is pinned with it.
