@@ -183,7 +183,7 @@ class _Node:
         try:
             if not self.pins.are_whole():
                 self.pins.prepare(self.proc)
-                self.lock.renew()
+            self.lock.renew()
         except (MerbridgeError, OSError) as error:
             problems.append(str(error))
         return [*problems, *self.datapath.mend()]

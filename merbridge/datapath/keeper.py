@@ -31,7 +31,11 @@ class PinKeeper:
                 aside = aside_of(path)
                 aside.unlink(missing_ok=True)
                 pin(aside)
-                aside.rename(path)
+                try:
+                    aside.rename(path)
+                except OSError:
+                    aside.unlink()
+                    raise
             else:
                 pin(path)
         except KernelError as error:

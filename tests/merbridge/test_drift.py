@@ -127,6 +127,7 @@ def test_one_thing_that_cannot_be_put_right_keeps_no_other(cluster: Cluster, bef
         counted(cluster, before, programs=1)
         (line,) = [each for each in cluster.status()[1]["problems"] if "cannot pin" in each]
         assert str(pin) in line
+        assert [path.name for path in cluster.bpffs.rglob("*-new")] == []
     finally:
         pin.rmdir()
     counted(cluster, before, programs=1, pins=1)
