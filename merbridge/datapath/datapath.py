@@ -18,7 +18,7 @@ import attrs
 
 import programs.maps as layouts
 from merbridge.datapath import state
-from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.collection import DatapathSettings, collection, share_of
 from merbridge.datapath.drift import Drift
 from merbridge.datapath.hooks import Hooks
 from merbridge.datapath.keeper import PinKeeper
@@ -206,6 +206,10 @@ class Datapath:
         try:
             with Map.open_any_size(self._pins.maps / name, declaration.spec(name)) as before:
                 for key, value in TypedMap(declaration, before).items():
+                    if isinstance(value, layouts.Share):
+                        # What is counted in the old map until its program is replaced is taken off in this one: below 0
+                        # it would seem used up.
+                        value = layouts.Share(used=value.used + share_of(self._settings.max_connections) // 4)
                     filled.set(key, value)
         except (ShapeError, MapFullError):
             return  # another version's, or there is less room: what is missing is found out again
