@@ -17,7 +17,7 @@ from tools.vm.disk import make_disk, read_directory
 from tools.vm.errors import VmError
 from tools.vm.job_image import _copy_project
 from tools.vm.outcome import TIMED_OUT, VM_FAILED, Outcome
-from tools.vm.root_image import _files
+from tools.vm.root_image import NOT_FOR_TESTS_THERE, Stage, _files
 from tools.vm.summary import read_summary, write_summary
 
 ROOT = Path(__file__).parent.parent
@@ -456,6 +456,19 @@ def test_an_edited_package_is_seen(tmp_path: Path) -> None:
     (tmp_path / "package" / "module.py").touch()
     (tmp_path / "package" / "__pycache__" / "module.pyc").touch()
     assert list(_files(tmp_path)) == [str(tmp_path / "package" / "module.py")]
+
+
+def test_what_no_test_needs_there_is_left_out(tmp_path: Path) -> None:
+    """A package that is large and for no kernel comes neither into the image nor into what it is known by."""
+    environment = tmp_path / "environment"
+    for name in (*NOT_FOR_TESTS_THERE, "package"):
+        (environment / name / "lib").mkdir(parents=True)
+        (environment / name / "lib" / "file").touch()
+    stage = Stage(tmp_path / "root")
+    stage.add_tree(environment, NOT_FOR_TESTS_THERE)
+    kept = str(environment / "package" / "lib" / "file")
+    assert [f"/{path.relative_to(stage.top)}" for path in stage.top.rglob("file")] == [kept]
+    assert list(_files(environment)) == [kept]
 
 
 def test_kernels_that_no_run_has_used_are_removed(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ FILES = (
 SYSTEM = ("mount", "umount", "id", "uname", "dmesg", "sysctl", "ps", "kill", "unshare", "nsenter", "ip", "tc", "ss")
 TOOLS = (*SHELL, *FILES, *SYSTEM, "haproxy", "bpftool")
 NOT_IN_GUEST = {"test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo", "tkinter", "site-packages"}
+NOT_FOR_TESTS_THERE = {"helm_python"}  # 250 MB; what it is for needs no kernel
 FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "root", "vm", "etc", "usr/bin", "usr/sbin", "usr/lib")
 ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -143,7 +144,7 @@ def _fill(stage: Stage) -> None:
     stage.add(interpreter)
     stage.add_tree(Path(os.__file__).parent, NOT_IN_GUEST)
     for folder in _package_folders():
-        stage.add_tree(folder)
+        stage.add_tree(folder, NOT_FOR_TESTS_THERE)
     stage.add_shared_libraries()
     write_init(stage.top, str(interpreter.resolve()))
 
@@ -172,7 +173,7 @@ def _fingerprint() -> str:
 
 
 def _files(top: Path) -> Iterator[str]:
-    """All files below a folder but compiled bytecode, which Python writes when it likes."""
+    """All files below a folder but what is left out, and compiled bytecode, which Python writes when it likes."""
     for directory, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+        folders[:] = [name for name in folders if name not in {"__pycache__", *NOT_FOR_TESTS_THERE}]
         yield from (os.path.join(directory, name) for name in files)
