@@ -1,7 +1,6 @@
 """deploy/helm: the manifest is what the chart renders, each value does what it says, wrong ones are refused by name."""
 
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -11,17 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from helm import HelmRefusalError, lint, notes, package, render
+from helm import NEEDS_HELM, HelmRefusalError, lint, notes, package, render
 from test_deploy import CONTAINER, OBJECTS, misfits
 
 from merbridge.config import load_config
 from merbridge.config.settings import SETTINGS
 from tools.chart import CHART, ROOT
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "aarch64"),
-    reason=f"there is no wheel of helm-python-sdk for {platform.machine()}: the chart is not tried",
-)
+pytestmark = NEEDS_HELM
 
 WARNING = 2  # of Helm's severities
 LABELS_OF_HELM = ("helm.sh/", "app.kubernetes.io/")
@@ -357,19 +353,6 @@ def test_labels_of_helms_conventions() -> None:
             "app.kubernetes.io/version": "0.1.0.dev0",
             "app.kubernetes.io/managed-by": "Helm",
         }
-
-
-def test_before_kubernetes_1_30_there_is_no_apparmor_profile(tmp_path: Path) -> None:
-    """Its API refuses the field to those who have fields validated; the annotation says the same."""
-    older = tmp_path / "merbridge"
-    shutil.copytree(CHART, older)
-    template = older / "templates" / "daemonset.yaml"
-    text = template.read_text()
-    assert text.count(".Capabilities.KubeVersion.Version") == 1
-    template.write_text(text.replace(".Capabilities.KubeVersion.Version", '"v1.29.9"'))
-    template_of_pods = of_kind(render(chart=older), "DaemonSet")["spec"]["template"]
-    assert "appArmorProfile" not in template_of_pods["spec"]["containers"][0]["securityContext"]
-    assert "container.apparmor.security.beta.kubernetes.io/agent" in template_of_pods["metadata"]["annotations"]
 
 
 def test_versions_agree() -> None:
