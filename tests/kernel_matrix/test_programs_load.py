@@ -10,6 +10,8 @@ from merbridge.datapath.collection import DatapathSettings, collection
 from merbridge.datapath.datapath import NEEDED
 from merbridge.observe.trace import compiled as compiled_trace
 from programs import PROGRAMS
+from programs.processes import connector, ended, executed, forked, moved
+from pybpfasm.compiler import CompileError, compile_collection
 from pybpfasm.kernel import Map, Program
 from pybpfasm.spec import CollectionSpec
 from tools.vm.configurations import NEEDS, SPLICE
@@ -57,3 +59,15 @@ def test_programs_that_trace_load() -> None:
     for sees_refusals in (False, True) if kernel_version() >= (6, 1) else (False,):
         specs = compiled_trace(sees_refusals=sees_refusals)
         assert [load(specs, name) for name in specs.programs] == list(specs.programs)
+
+
+def test_programs_that_tell_of_processes_load() -> None:
+    """Where namespaces' cookies are plain numbers: from Linux 5.12 on, before the agent's own 5.14."""
+    assert load(compile_collection([connector]), "connector") == "connector"
+    programs = [forked, executed, moved, ended]
+    if kernel_version() < (5, 12):
+        with pytest.raises(CompileError, match="net_cookie"):
+            compile_collection(programs)
+        return
+    specs = compile_collection(programs)
+    assert [load(specs, name) for name in specs.programs] == list(specs.programs)
