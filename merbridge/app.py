@@ -31,7 +31,14 @@ from merbridge.reconcile.apply import Applier, recorded_memory, write_agent_reco
 from merbridge.reconcile.desired import Desired, Remembered, ZtunnelPlace, desired, memory
 from merbridge.reconcile.inbound import Inbound
 from merbridge.sources import Source, SourceState, choose_source
-from merbridge.watchers import CgroupWatcher, Netns, NodeObserver, host_cgroup_root
+from merbridge.watchers import (
+    CgroupWatcher,
+    Netns,
+    NodeObserver,
+    ProcessEvents,
+    host_cgroup_root,
+    open_process_events,
+)
 from merbridge.watchers.cgroups import Cgroup
 from merbridge.watchers.observe import NodeObservation
 from pybpfasm.errors import BpfError
@@ -43,9 +50,12 @@ _SETTLE_SECONDS = 0.01
 _SECOND_LOOK_SECONDS = 0.1
 
 # And look from time to time without any event: on hosts with cgroup v1 there are none. Where there is much to look at,
-# less often, so that it takes a small part of a core.
+# less often, so that it takes a small part of a core, and a smaller one where the kernel tells of processes.
 _RESCAN_SECONDS, _LONGEST_RESCAN_SECONDS = 1.0, 5.0
-_LOOKING_SHARE = 0.008
+_LOOKING_SHARE, _LOOKING_SHARE_IF_TOLD = 0.008, 0.004
+
+# Processes' events wake it so often that what comes of them takes a small part of a core, whoever brings them about.
+_EVENTS_SHARE = 0.04
 
 
 def run(load: Callable[[], Config]) -> None:
@@ -97,6 +107,7 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         datapath.load()
         watcher = CgroupWatcher(cgroup_root, filter(None, (source.watched_file, config.config)))
         stack.callback(watcher.close)
+        events = agent.follow_processes(stack)
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
@@ -114,7 +125,7 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         gc.freeze()
         reloading.is_proven()
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
-        has_other = _loop(agent, _Node(datapath, pins, config.proc, lock, watcher), reloading, stop)
+        has_other = _loop(agent, _Node(datapath, pins, config.proc, lock, watcher, events), reloading, stop)
     logger().info("reloading" if has_other else "stopped", datapath="left attached")
     return has_other
 
@@ -176,6 +187,7 @@ class _Node:
     proc: Path
     lock: PinsLock
     watcher: CgroupWatcher
+    events: ProcessEvents
 
     def mend(self) -> list[str]:
         """Put right what somebody has taken away, the bpf file system itself too; lines on what could not be done."""
@@ -192,9 +204,10 @@ class _Node:
 def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals") -> bool:
     """Look again and again, until a signal comes; True if instead there are other settings."""
     watcher = node.watcher
-    wait = _SECOND_LOOK_SECONDS
+    wait, deaf_until = _SECOND_LOOK_SECONDS, 0.0
     while not stop.received:
-        ready, _, _ = select.select([watcher.fileno(), stop.fileno(), *agent.source.descriptors()], [], [], wait)
+        waiting = [watcher.fileno(), stop.fileno(), *agent.source.descriptors()]
+        ready = _ready(waiting, node.events.fileno(), deaf_until - time.monotonic(), wait)
         if stop.fileno() in ready:
             break
         woken = bool(ready)
@@ -214,9 +227,22 @@ def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals
             agent.note_degraded_watching(str(error))
         else:
             agent.note_degraded_watching(watcher.degraded)
-        agent.look(node)
+        took = agent.look(node)
+        if node.events.fileno() in ready:
+            deaf_until = time.monotonic() + took / _EVENTS_SHARE
+            woken = len(ready) > 1 or node.events.needs_second_look
         wait = 0.0 if new_directories else _SECOND_LOOK_SECONDS if woken else agent.rescan_seconds
     return False
+
+
+def _ready(waiting: list[int], events: int, deaf_seconds: float, wait: float) -> list[int]:
+    """What comes within `wait` seconds; of `events` what comes after the first `deaf_seconds`, or is there then."""
+    if deaf_seconds > 0:
+        ready, _, _ = select.select(waiting, [], [], min(deaf_seconds, wait))
+        if ready or wait <= deaf_seconds:
+            return ready
+        wait -= deaf_seconds
+    return select.select([*waiting, events], [], [], wait)[0]
 
 
 @attrs.define
@@ -242,6 +268,7 @@ class Agent:
     _inputs: tuple[Snapshot, NodeObservation, Remembered] | None = None
     _wanted: Desired | None = None
     _applier: Applier = attrs.field(factory=Applier)
+    _events: ProcessEvents | None = None
     _observer: NodeObserver = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -280,8 +307,20 @@ class Agent:
             self._inputs = inputs
         return self._wanted
 
-    def look(self, node: _Node) -> None:
-        """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again."""
+    def follow_processes(self, stack: ExitStack) -> ProcessEvents:
+        """Have it told by the kernel which processes come and go, as well as it can be."""
+        events = open_process_events(self.config.proc, self.host.cookie)
+        stack.callback(events.close)
+        self._observer.follow(events, self.host)
+        self._events = events
+        logger().info("process_events", by=events.way, **({"why": events.why} if events.why else {}))
+        return events
+
+    def look(self, node: _Node) -> float:
+        """Read the source if it changed, look at the node, make the maps true. Failures are told, and tried again.
+
+        How many seconds it took.
+        """
         datapath = node.datapath
         self.ask_source()
         self.last_look = start = time.monotonic()
@@ -299,8 +338,10 @@ class Agent:
         self._tell_drift(datapath.drift)
         took = time.monotonic() - start
         self.reconciling.add(took)
-        self.rescan_seconds = min(max(_RESCAN_SECONDS, took / _LOOKING_SHARE), _LONGEST_RESCAN_SECONDS)
+        share = _LOOKING_SHARE if self._observer.scans else _LOOKING_SHARE_IF_TOLD
+        self.rescan_seconds = min(max(_RESCAN_SECONDS, took / share), _LONGEST_RESCAN_SECONDS)
         self.record(datapath)
+        return took
 
     def _mend(self, node: _Node) -> None:
         """Put right what was taken away by somebody, and tell what cannot be."""
@@ -403,6 +444,8 @@ class Agent:
             drifted_pins=self.drift.pins,
             drifted_programs=self.drift.programs,
             drifted_entries=self.drift.entries,
+            process_events_lost=self._events.lost if self._events else 0,
+            process_events=to_short_text(self._observer.way),
             node_name=to_text(self.config.node_name),
             cgroup_root=to_text(str(self.cgroup_root)),
             ztunnel=to_text(wanted.ztunnel.name if wanted.ztunnel else ""),

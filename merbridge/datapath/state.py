@@ -42,7 +42,8 @@ class PodRecord(Struct):
 class AgentRecord(Struct):
     """What the agent says of itself. `problem` is one line, empty when there is none; so is `no_ztunnel`.
 
-    The numbers of drift are those of `merbridge.datapath.drift`.
+    The numbers of drift are those of `merbridge.datapath.drift`; `process_events` is the way by which it is told of
+    processes, as `merbridge.watchers.process_events` names it.
     """
 
     out_port: u32
@@ -51,6 +52,8 @@ class AgentRecord(Struct):
     drifted_pins: u32
     drifted_programs: u32
     drifted_entries: u32
+    process_events_lost: u32
+    process_events: ShortText
     node_name: LongText
     cgroup_root: LongText
     ztunnel: LongText

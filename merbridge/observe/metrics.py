@@ -82,6 +82,10 @@ def _lines(report: Report, reconciling: Timing) -> Iterator[str]:
     yield from _family(
         "merbridge_drift_total", "counter", "What somebody had changed, and was put right.", "what", report.drift
     )
+    lost = {"": report.process_events_lost}
+    yield from _family(
+        "merbridge_process_events_lost_total", "counter", "Events of processes for which there was no room.", "", lost
+    )
     problems = {"": len(report.problems)}
     yield from _family("merbridge_problems", "gauge", "Lines that status shows as problems.", "", problems)
     yield from _head("merbridge_reconcile_seconds", "summary", "Looks at the node, each with what it had to change.")

@@ -59,6 +59,8 @@ def _lines(report: Report, *, wide: bool) -> Iterator[str]:
     if any(report.drift.values()):
         changed = ", ".join(f"{number} {what}" for what, number in report.drift.items() if number)
         yield f"drift    put right since the agent's start: {changed}"
+    if wide and report.process_events:
+        yield f"events   of processes: {report.process_events}, {report.process_events_lost} lost"
     for header, rows in _tables(report, wide=wide):
         yield ""
         yield from table(header, rows)

@@ -80,7 +80,8 @@ class MapReport:
 class Report:
     """The whole. `problems` is empty on a healthy node; each is a line that says what is wrong.
 
-    `drift` is what the agent has put right since its start, see `merbridge.datapath.drift`.
+    `drift` is what the agent has put right since its start, see `merbridge.datapath.drift`. `process_events` is the way
+    by which it is told of processes, and `process_events_lost` how often since its start it was not.
     """
 
     agent_running: bool
@@ -96,6 +97,8 @@ class Report:
     counters: dict[str, int]
     maps: list[MapReport]
     drift: dict[str, int]
+    process_events: str
+    process_events_lost: int
     problems: list[str]
 
 
@@ -175,6 +178,8 @@ def _report(pins: Pins, maps: _PinnedMaps) -> Report:
         counters=counters,
         maps=maps.fill(),
         drift=_drift(agent),
+        process_events=agent.process_events.decode() if agent else "",
+        process_events_lost=agent.process_events_lost if agent else 0,
         problems=[],
     )
     return attrs.evolve(report, problems=[*maps.broken, *_problems(report, agent, settings_known=settings is not None)])

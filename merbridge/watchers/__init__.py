@@ -4,6 +4,7 @@ from merbridge.watchers.cgroups import host_cgroup_root, known_cgroups, pod_cgro
 from merbridge.watchers.inotify import CgroupWatcher
 from merbridge.watchers.netns import Netns, read_netns
 from merbridge.watchers.observe import NodeObservation, NodeObserver, PodPresence
+from merbridge.watchers.process_events import ProcessEvents, open_process_events
 from merbridge.watchers.processes import PodProcess, pod_processes
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "NodeObserver",
     "PodPresence",
     "PodProcess",
+    "ProcessEvents",
     "host_cgroup_root",
     "known_cgroups",
+    "open_process_events",
     "pod_cgroup_ids",
     "pod_processes",
     "pod_uid_of",

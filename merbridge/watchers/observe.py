@@ -3,7 +3,7 @@
 What costs time is kept from one look to the next: see `ProcessTable` and `NetnsTable`."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,23 @@ import attrs
 from merbridge.errors import MerbridgeError
 from merbridge.watchers.cgroups import NO_CGROUP, Cgroup, host_cgroup_ids, known_cgroups, pod_cgroup_ids
 from merbridge.watchers.netns import Netns, NetnsGoneError, NetnsTable, read_netns
-from merbridge.watchers.processes import NetnsId, ProcessTable, in_same_netns, netns_id, pod_uid_of_process
+from merbridge.watchers.process_events import SCANS, ProcessChanges, ProcessEvents
+from merbridge.watchers.processes import (
+    NetnsId,
+    PodProcess,
+    ProcessTable,
+    in_same_netns,
+    netns_id,
+    pod_uid_of_process,
+)
 
 _Pids = list[int]
+_PidsByPod = Mapping[str, Mapping[NetnsId, _Pids]]
+
+# By pod: processes in each namespace, and the namespaces as they were read.
+_Found = tuple[_PidsByPod, Mapping[str, "tuple[Netns, ...]"]]
+
+_NOTHING_TOLD = ProcessChanges()
 
 
 @attrs.frozen
@@ -64,6 +78,27 @@ class NodeObserver:
         self._host_pid = host_pid
         self._processes = ProcessTable(proc)
         self._namespaces = NetnsTable(proc)
+        self._events: ProcessEvents | None = None
+        self._host_cookie = 0
+        self._witnesses: frozenset[int] = frozenset()
+        self._new_witnesses: frozenset[int] = frozenset()
+
+    def follow(self, events: ProcessEvents, host: Netns) -> None:
+        """Go by these events from now on, which leave out processes in the host's namespace; they stay the caller's."""
+        self._events, self._host_cookie = events, host.cookie
+        self._processes = ProcessTable(self._proc)
+
+    @property
+    def scans(self) -> bool:
+        """Whether each look is at all processes."""
+        return self._events is None or self._events.way == SCANS or not self._processes.is_told_all
+
+    @property
+    def way(self) -> str:
+        """How changes of processes are noticed, for people."""
+        if self._events is None:
+            return SCANS
+        return self._events.way if self._processes.is_told_all else f"{SCANS} (cgroup v1)"
 
     def observe(self, cgroups: Sequence[Cgroup] | None = None) -> NodeObservation:
         """Look now; raises `MerbridgeError` when the privilege, the kernel or the directories do not allow it.
@@ -71,12 +106,15 @@ class NodeObserver:
         `cgroups` are those below the cgroup root, where they are known.
         """
         host = self._host()
-        pids_by_netns = self._pids_by_pod_and_netns(host)
+        changes = self._changes(host)
+        pids_by_netns, namespaces = self._look(host, changes)
+        if changes is not None and self._processes.is_scan_due:
+            pids_by_netns, namespaces = self._look(host, _NOTHING_TOLD)
+        self._watch(namespaces, changes)
         if cgroups is None:
             # After the processes, so that no cgroup of a process seen above is missed.
             cgroups = known_cgroups(self._cgroup_root)
         cgroup_ids = pod_cgroup_ids(cgroups)
-        namespaces = self._read_all(pids_by_netns, host)
         self._namespaces.forget_unseen()
         uids = sorted(cgroup_ids.keys() | pids_by_netns.keys())
         pods = {uid: PodPresence(uid, cgroup_ids.get(uid, frozenset()), namespaces.get(uid, ())) for uid in uids}
@@ -103,17 +141,38 @@ class NodeObserver:
             raise
         raise MerbridgeError(f"{self._proc}: no process 1 there: see --proc")
 
-    def _pids_by_pod_and_netns(self, host: Netns) -> Mapping[str, Mapping[NetnsId, _Pids]]:
+    def _changes(self, host: Netns) -> ProcessChanges | None:
+        if self._events is None or host.cookie != self._host_cookie:
+            return None
+        changes = self._events.read()
+        if changes is None:
+            return None
+        # One may have ended before it was watched: look once more.
+        return attrs.evolve(changes, told=changes.told | (self._new_witnesses - changes.went))
+
+    def _look(self, host: Netns, changes: ProcessChanges | None) -> _Found:
+        pids_by_netns = self._pids_by_pod_and_netns(host, self._processes.look(changes))
+        if self._events is not None and self._processes.missed:
+            self._events.forget(self._processes.missed)
+        return pids_by_netns, self._read_all(pids_by_netns, host)
+
+    def _watch(self, namespaces: Mapping[str, tuple[Netns, ...]], changes: ProcessChanges | None) -> None:
+        if self._events is None or changes is None:
+            return
+        witnesses = frozenset(netns.pid for of_pod in namespaces.values() for netns in of_pod)
+        self._events.watch(witnesses)
+        self._new_witnesses = witnesses - (self._witnesses - changes.went)
+        self._witnesses = witnesses
+
+    def _pids_by_pod_and_netns(self, host: Netns, processes: Iterable[PodProcess]) -> _PidsByPod:
         found: dict[str, dict[NetnsId, _Pids]] = defaultdict(lambda: defaultdict(list))
-        for process in self._processes.look():
+        for process in processes:
             # A runtime's helper is in the pod's cgroup before it enters the pod's namespace.
             if process.netns.inode != host.inode:
                 found[process.pod_uid][process.netns].append(process.pid)
         return found
 
-    def _read_all(
-        self, pids_by_netns: Mapping[str, Mapping[NetnsId, _Pids]], host: Netns
-    ) -> Mapping[str, tuple[Netns, ...]]:
+    def _read_all(self, pids_by_netns: _PidsByPod, host: Netns) -> Mapping[str, tuple[Netns, ...]]:
         return {
             uid: tuple(sorted(self._read_of_pod(uid, holders, host), key=lambda netns: netns.inode))
             for uid, holders in pids_by_netns.items()
@@ -133,4 +192,5 @@ class NodeObserver:
                 return self._namespaces.read(identity, pid, partial(self._is_of, pid, uid))
             except NetnsGoneError:
                 continue
+        self._processes.doubt(pids)
         return None

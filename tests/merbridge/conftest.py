@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Agent, Cluster
+from pod_processes import start, tree
 from pod_sockets import PodSockets
+
+__all__ = ["agent", "app", "cluster", "fresh_sockets", "host", "outside", "start", "tree", "ztunnel"]
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ REPORT = Report(
     counters={"redirected": 5, "redirected_to_pod": 2, "refused_no_ztunnel": 3, "spliced": 4},
     maps=[MapReport("pods", 11, 2, 4096)],
     drift={"pins": 1, "programs": 0, "entries": 6},
+    process_events="tracepoints",
+    process_events_lost=3,
     problems=["one", "two"],
 )
 

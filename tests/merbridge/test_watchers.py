@@ -1,6 +1,5 @@
 """Pods' processes, cgroups and namespaces on the real kernel; texts that this kernel does not show are written."""
 
-import json
 import os
 import select
 import socket
@@ -8,14 +7,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import uuid4
 
 import pytest
+from pod_processes import PROC, Start, end, inode, make_pod, new_uid
 
 from merbridge.errors import MerbridgeError
 from merbridge.watchers import (
@@ -33,7 +31,6 @@ from merbridge.watchers.mounts import Mount, mounts_of
 from merbridge.watchers.netns import NetnsGoneError, NetnsTable, addresses_in_fib_trie, addresses_in_if_inet6
 from merbridge.watchers.processes import in_same_netns, netns_id, pod_uid_of_process
 
-PROC = Path("/proc")
 UID = "0a1b2c3d-1111-4222-8333-0123456789ab"
 UNDERSCORED = UID.replace("-", "_")
 STATIC = "0123456789abcdef0123456789abcdef"
@@ -149,99 +146,6 @@ def test_no_cgroup2(tmp_path: Path) -> None:
 
 
 # --- a cgroup tree of our own, with processes -------------------------------------------------------------------------
-
-# Runs in the pod: joins the cgroup, then perhaps a namespace of its own whose lo has an address, says so, and waits for
-# the end of its input.
-IN_POD = """
-import fcntl, json, os, socket, struct, sys
-from pybpfasm.kernel import sys as kernel
-cgroup, address = sys.argv[1:]
-if cgroup:
-    with open(cgroup + "/cgroup.procs", "w") as procs:
-        procs.write(str(os.getpid()))
-if address:
-    kernel.unshare(kernel.CLONE_NEWNET)
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    if address:
-        packed = struct.pack("16sHH4s8x", b"lo", socket.AF_INET, 0, socket.inet_aton(address))
-        fcntl.ioctl(s, 0x8916, packed)
-        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 1))
-    cookie = int.from_bytes(s.getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder)
-print(json.dumps({"cookie": cookie, "inode": os.stat("/proc/self/ns/net").st_ino}), flush=True)
-sys.stdin.read()
-"""
-
-Start = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def tree() -> Iterator[Path]:
-    """A fresh cgroup2 directory; it and all below are removed afterwards."""
-    root = host_cgroup_root(PROC) / f"merbridge-test-{os.getpid()}-{uuid4().hex[:8]}"
-    root.mkdir()
-    try:
-        yield root
-    finally:
-        for directory, _, _ in os.walk(root, topdown=False):
-            remove_cgroup(Path(directory))
-
-
-def remove_cgroup(directory: Path) -> None:
-    """Remove one cgroup, for whose last processes' end the kernel may need a moment."""
-    deadline_s = time.monotonic() + 5
-    while True:
-        try:
-            directory.rmdir()
-        except OSError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-@pytest.fixture
-def start(tree: Path) -> Iterator[Start]:
-    """Starts a process in a cgroup, with an address in a namespace of its own; ends them all before the tree goes."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(cgroup: Path | None, address: str = "") -> SimpleNamespace:
-        arguments = [sys.executable, "-c", IN_POD, str(cgroup or ""), address]
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None
-        return SimpleNamespace(pid=process.pid, process=process, **json.loads(process.stdout.readline()))
-
-    yield begin
-    for process in started:
-        end(process)
-
-
-def end(process: "subprocess.Popen[str]") -> None:
-    """End a process and wait until it is gone."""
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-
-
-def make_pod(tree: Path, uid: str, *containers: str) -> Path:
-    """Make a pod's cgroup with its containers', as the kubelet's cgroupfs driver does."""
-    pod = tree / "kubepods" / "burstable" / f"pod{uid}"
-    for container in containers:
-        (pod / container).mkdir(parents=True)
-    return pod
-
-
-def new_uid() -> str:
-    """A pod UID that nobody else on this machine uses."""
-    return str(uuid4())
-
-
-def inode(path: Path) -> int:
-    """A cgroup directory's id, or a namespace file's number."""
-    return path.stat().st_ino
 
 
 def test_cgroup_ids_of_pods(tree: Path) -> None:
