@@ -8,6 +8,7 @@ app: connect(service)                                     ztunnel: accept(), get
   dns.py        the same for DNS by UDP, for pods that ask for it
   inbound.py    at network devices: what arrives for enrolled pods goes to ztunnel, too
   trace.py      shows what the others do, while somebody looks; it is none of PROGRAMS
+  processes.py  tells the agent of processes that come and go; it is none of them either
 """
 
 from typing import Any

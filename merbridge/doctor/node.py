@@ -10,6 +10,7 @@ from merbridge.datapath.datapath import NEEDED
 from merbridge.datapath.hooks import OLDEST_KERNEL
 from merbridge.datapath.pins import Pins
 from merbridge.doctor.finding import Finding, note, ok, problem
+from merbridge.watchers import open_process_events
 from merbridge.watchers.cgroups import NO_CGROUP, host_cgroup_ids, known_cgroups, pod_cgroup_ids
 from merbridge.watchers.observe import NodeObservation
 from pybpfasm.kernel import features, is_bpffs
@@ -71,7 +72,7 @@ def look_at_cgroups(config: Config, root: Path) -> Iterator[Finding]:
 
 
 def look_at_processes(config: Config, observation: NodeObservation) -> Iterator[Finding]:
-    """Whether pods' processes are seen, and the host's namespace."""
+    """Whether pods' processes are seen, and whether the kernel tells of them."""
     seen = sum(bool(presence.netns) for presence in observation.pods.values())
     if seen:
         yield ok("processes", f"{config.proc}: {seen} pods with processes in network namespaces of their own")
@@ -81,6 +82,10 @@ def look_at_processes(config: Config, observation: NodeObservation) -> Iterator[
             f"{config.proc}: no process of a pod is there",
             "on a node with pods: set hostPID: true in the agent's pod, or name the node's proc with --proc",
         )
+    events = open_process_events(config.proc, observation.host.cookie)
+    events.close()
+    if events.why:
+        yield note("processes", f"the agent learns of new ones by {events.way}: {events.why}")
 
 
 def look_at_pins(config: Config) -> Iterator[Finding]:

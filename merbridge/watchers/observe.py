@@ -96,9 +96,8 @@ class NodeObserver:
     @property
     def way(self) -> str:
         """How changes of processes are noticed, for people."""
-        if self._events is None:
-            return SCANS
-        return self._events.way if self._processes.is_told_all else f"{SCANS} (cgroup v1)"
+        way = SCANS if self._events is None else self._events.way
+        return way if way == SCANS or self._processes.is_told_all else f"{SCANS} (cgroup v1)"
 
     def observe(self, cgroups: Sequence[Cgroup] | None = None) -> NodeObservation:
         """Look now; raises `MerbridgeError` when the privilege, the kernel or the directories do not allow it.

@@ -84,6 +84,7 @@ def test_metrics_are_what_the_report_says() -> None:
     assert 'merbridge_map_max_entries{map="pods"} 4096' in lines
     assert 'merbridge_pods{in_mesh="true"} 1' in lines
     assert 'merbridge_source_age_seconds{source="file:a \\"strange\\\\name\\"\\n"} 7' in lines
+    assert "merbridge_process_events_lost_total 3" in lines
     assert "merbridge_problems 2" in lines
     assert "merbridge_reconcile_seconds_sum 0.250000" in lines
     assert "merbridge_reconcile_seconds_count 3" in lines
