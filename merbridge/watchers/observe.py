@@ -21,6 +21,7 @@ from merbridge.watchers.processes import (
     netns_id,
     pod_uid_of_process,
 )
+from pybpfasm.errors import BpfError
 
 _Pids = list[int]
 _PidsByPod = Mapping[str, Mapping[NetnsId, _Pids]]
@@ -143,7 +144,10 @@ class NodeObserver:
     def _changes(self, host: Netns) -> ProcessChanges | None:
         if self._events is None or host.cookie != self._host_cookie:
             return None
-        changes = self._events.read()
+        try:
+            changes = self._events.read()
+        except (BpfError, OSError):  # as if it had been lost
+            changes = ProcessChanges(is_whole=False)
         if changes is None:
             return None
         # One may have ended before it was watched: look once more.

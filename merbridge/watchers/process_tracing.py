@@ -50,6 +50,8 @@ class ProcessTracing:
         losses = maps["process_losses"]
         self._ring = self._held.enter_context(RingBuffer(maps["process_changes"], Change, lost_counter=losses))
         loaded.attach_all()
+        # Where reading is forbidden (membarrier(2) on arm64), that is found here.
+        self._ring.drain()
         # Lockdown, a machine without trampolines, a kernel that has the function by another name or inlined.
         with suppress(KernelError, CompileError, UnsupportedFeatureError):
             extra = compile_collection([entered], {"HOST_NETNS": host_netns}, sizes)
@@ -86,9 +88,15 @@ class ProcessTracing:
 
 
 def watched(map_: TypedMap[int, Witness], before: Set[int], pids: Set[int]) -> frozenset[int]:
-    """Have the map of witnesses, which held those of `before`, hold these."""
+    """Have the map of witnesses, which held those of `before`, hold these; those that it holds now.
+
+    Where there is no room the end of one is seen with the next look at all.
+    """
     for pid in before - pids:
         map_.delete(pid)
-    for pid in pids - before:
-        map_[pid] = Witness(watched=1)
-    return frozenset(pids)
+    held = set(pids & before)
+    with suppress(KernelError):
+        for pid in pids - before:
+            map_[pid] = Witness(watched=1)
+            held.add(pid)
+    return frozenset(held)
