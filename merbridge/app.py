@@ -107,7 +107,6 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         datapath.load()
         watcher = CgroupWatcher(cgroup_root, filter(None, (source.watched_file, config.config)))
         stack.callback(watcher.close)
-        events = agent.follow_processes(stack)
         agent.remembered = recorded_memory(datapath)
         agent.reconcile(datapath, agent.observe())
         datapath.attach(cgroup_root)
@@ -125,6 +124,9 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         gc.freeze()
         reloading.is_proven()
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
+        # Only now, as nothing waits for it: the first look of the loop is at all processes.
+        events = agent.follow_processes(stack)
+        gc.freeze()
         has_other = _loop(agent, _Node(datapath, pins, config.proc, lock, watcher, events), reloading, stop)
     logger().info("reloading" if has_other else "stopped", datapath="left attached")
     return has_other

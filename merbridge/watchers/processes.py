@@ -98,6 +98,7 @@ class ProcessTable:
         """These were not what they were taken for: forget them, and look for others."""
         for pid in pids:
             self._known.pop(pid, None)
+        self._young.difference_update(pids)
         self._owes_scan = True
 
     def look(self, changes: ProcessChanges | None = None) -> Iterator[PodProcess]:
@@ -134,7 +135,8 @@ class ProcessTable:
                 self._known.pop(pid, None)
                 missed.add(pid)
             else:
-                self._known[pid] = self._read_again(pid, inode, None if pid in changes.told else self._known[pid], now)
+                known = None if pid in changes.told else self._known.get(pid)
+                self._known[pid] = self._read_again(pid, inode, known, now)
         self.missed = changes.told & missed
         self._young = {pid for pid in pids if self._is_young(pid)}
         is_much = len(self._young) > _MOST_YOUNG

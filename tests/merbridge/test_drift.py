@@ -228,3 +228,9 @@ def test_routine_is_no_drift(cluster: Cluster, agent: Agent, before: dict[str, i
     cluster.publish()
     wait_until(lambda: all(each.name != "passing" for each in read_report(Pins(cluster.bpffs)).pods), "it is forgotten")
     assert drift(cluster) == before
+
+
+def test_the_kernel_tells_of_processes(cluster: Cluster, agent: Agent) -> None:
+    """An agent that is ready is told of them by tracepoints, a moment later, and says so."""
+    assert agent is not None
+    wait_until(lambda: read_report(Pins(cluster.bpffs)).process_events == "tracepoints", "it says so", SECONDS)

@@ -419,6 +419,20 @@ def test_a_loss_does_not_make_it_look_at_all_each_time(tree: Path, run: Run) -> 
     assert container.pid in {each.pid for each in table.look(ProcessChanges())}
 
 
+def test_what_is_doubted_is_looked_for(tree: Path, run: Run) -> None:
+    """A young process that was not what it was taken for is read anew, with the next look at all."""
+    now = [0.0]
+    table = ProcessTable(PROC, lambda: now[0])
+    run(make_pod(tree, new_uid(), "a") / "a").enter()
+    container = run(make_pod(tree, new_uid(), "a") / "a").enter()
+    nothing = ProcessChanges()
+    assert container.pid in {each.pid for each in table.look(nothing)}
+    table.doubt([container.pid])
+    assert container.pid not in {each.pid for each in table.look(nothing)}
+    now[0] = 5.0
+    assert container.pid in {each.pid for each in table.look(nothing)}
+
+
 def test_cgroup_v1_is_looked_at_each_time(tmp_path: Path) -> None:
     """A pod that the v1 hierarchies alone tell may come without a word."""
     uid = new_uid()
