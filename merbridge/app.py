@@ -116,6 +116,8 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         agent.note_kept_settings(datapath.kept_size, reloading.problem)
         agent.capture()
         agent.annotate()
+        # Only now, as the datapath does not wait for it: the first look of the loop is at all processes.
+        events = agent.follow_processes(stack)
         agent.record(datapath)
         agent.is_ready = True
         # What is there now stays: the collector of cycles need not go through it each time, which takes 0.1 s.
@@ -124,9 +126,6 @@ def _run(agent: "Agent", reloading: Reloading, stop: "_StopSignals") -> bool:
         gc.freeze()
         reloading.is_proven()
         logger().info("ready", node=config.node_name, cgroup_root=str(cgroup_root), bpffs=str(config.bpffs))
-        # Only now, as nothing waits for it: the first look of the loop is at all processes.
-        events = agent.follow_processes(stack)
-        gc.freeze()
         has_other = _loop(agent, _Node(datapath, pins, config.proc, lock, watcher, events), reloading, stop)
     logger().info("reloading" if has_other else "stopped", datapath="left attached")
     return has_other
