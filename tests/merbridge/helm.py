@@ -30,6 +30,16 @@ def render(chart, values, options):
     with helm_python.Chart.load(chart) as loaded:
         return loaded.render(helm_python.values_from_yaml(values), **options)
 
+def refusals(chart, all_values, options):
+    said = []
+    for values in all_values:
+        try:
+            render(chart, values, options)
+            said.append("")
+        except helm_python.HelmError as error:
+            said.append(str(error))
+    return said
+
 def lint(chart, options):
     return helm_python.lint(chart, {}, **options)
 
@@ -64,6 +74,12 @@ class HelmRefusalError(Exception):
 def render(values: str = "", chart: Path = CHART, **options: str) -> list[dict[str, Any]]:
     """The objects that a values file in YAML gives, in the templates' order of names."""
     return [yaml.safe_load(text) for name, text in _rendered(values, chart, options) if name.endswith(".yaml")]
+
+
+def refusals(*all_values: str) -> list[str]:
+    """What Helm says against each of these values files, "" where it renders."""
+    said: list[str] = _ask("refusals", str(CHART), all_values, {"name": "merbridge", "namespace": "merbridge"})
+    return said
 
 
 def notes(values: str = "", **options: str) -> str:

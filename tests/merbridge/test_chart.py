@@ -1,6 +1,7 @@
 """deploy/helm: the manifest is what the chart renders, each value does what it says, wrong ones are refused by name."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from helm import NEEDS_HELM, HelmRefusalError, lint, notes, package, render
+from helm import NEEDS_HELM, HelmRefusalError, lint, notes, package, refusals, render
 from test_deploy import CONTAINER, OBJECTS, misfits
 
-from merbridge.config import load_config
+from merbridge.config import ConfigError, load_config
 from merbridge.config.settings import SETTINGS
 from tools.chart import CHART, ROOT
 
@@ -37,6 +38,7 @@ SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 SETTINGS_IN_SCHEMA: dict[str, dict[str, Any]] = SCHEMA["properties"]["settings"]["properties"]
 
 EVERYTHING = """
+enabled: true
 global: {of: another chart}
 image:
   repository: registry.example:5000/mesh/merbridge
@@ -140,6 +142,22 @@ def test_the_manifest_has_the_charts_objects() -> None:
     assert without_helms_labels(render("namespace: {create: true}")[3]) == of_kind(OBJECTS, "Namespace")
 
 
+def test_the_manifest_keeps_its_selector() -> None:
+    """`kubectl apply` over any former one would be refused with another."""
+    assert of_kind(OBJECTS, "DaemonSet")["spec"]["selector"] == {"matchLabels": {"app": "merbridge"}}
+
+
+def test_the_install_page_puts_the_registry_in() -> None:
+    """The line with sed finds the image as the manifest writes it."""
+    page = (ROOT / "docs" / "install.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("sed ")]
+    command = shlex.split(line.partition(" | ")[0])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    daemons = of_kind(list(yaml.safe_load_all(done.stdout)), "DaemonSet")
+    image = daemons["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == f"REGISTRY/{CONTAINER['image']}"
+
+
 def test_objects_are_of_the_apis_types() -> None:
     """Each field is one that the API has, with a value of its type, whatever is given."""
     for objects in (render(), everything(), render("updateStrategy: {type: OnDelete}")):
@@ -152,7 +170,7 @@ def test_each_value_is_given_somewhere() -> None:
     given = yaml.safe_load(EVERYTHING)
     assert set(SCHEMA["properties"]) - set(given) == {"rbac", "nameOverride"}
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert set(SCHEMA["properties"]) - set(defaults) == {"global"}
+    assert set(SCHEMA["properties"]) - set(defaults) == {"enabled", "global"}
 
 
 def test_every_capability_stays() -> None:
@@ -173,6 +191,11 @@ def test_every_capability_stays() -> None:
 def test_the_image(values: str, image: str) -> None:
     """By its tag, or by its digest, which wins."""
     assert container(values)["image"] == image
+
+
+def test_an_image_that_looks_like_a_number() -> None:
+    """10:30 without quotes is 630, by YAML 1.1."""
+    assert container("image: {repository: '10', tag: '30'}")["image"] == "10:30"
 
 
 def test_how_the_image_is_pulled() -> None:
@@ -231,6 +254,8 @@ def test_annotations_and_labels_of_pods() -> None:
         ("0.0.0.0", "0.0.0.0:9000", "127.0.0.1"),
         ("::1", "[::1]:9000", "::1"),
         ("::", "[::]:9000", "::1"),
+        ("0:0::0", "[0:0::0]:9000", "::1"),
+        ("::ffff:0.0.0.0", "[::ffff:0.0.0.0]:9000", "127.0.0.1"),
         ("::ffff:10.0.0.1", "[::ffff:10.0.0.1]:9000", "::ffff:10.0.0.1"),
     ],
 )
@@ -241,6 +266,77 @@ def test_the_probes_ask_where_the_agent_listens(address: str, variable: str, pro
     assert load_config({}, given).listen == variable
     for probe in ("livenessProbe", "readinessProbe"):
         assert (agent[probe]["httpGet"]["host"], agent[probe]["httpGet"]["port"]) == (probed, 9000)
+
+
+ADDRESSES = [
+    *("::", "::1", "1::", "a::b", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "FE80::00aB", "::1.2.3.4"),
+    *("1:2:3:4:5:6:1.2.3.4", "1::6:1.2.3.4", "64:ff9b::255.255.255.255", "0000:0::0010", "10.0.0.1", "::ffff:a00:1"),
+]
+NO_ADDRESSES = [
+    *("", ":", ":::", ":::::", ":1", "1:", "1:2", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1:2:3:4:5:6:7:8"),
+    *("1::2:3:4:5:6:7:8", "12345::", "g::", "::1.2.3", "::1.2.3.256", "::01.2.3.4", "1.2.3.4::", ":1.2.3.4", "1.2.3"),
+    *("1:2:3:4:5:6:7:1.2.3.4", "1:2:3:4:5:1.2.3.4", "1.2.3.4.5", "010.0.0.1", "10.0.0.1:80", " ::1", "merbridge"),
+]
+LOOPBACK = [
+    *("127.0.0.1", "127.255.0.1", "::1", "0:0:0:0:0:0:0:1", "0000::0001", "::0.0.0.1", "::ffff:127.0.0.1"),
+    *("0:0:0:0:0:FFFF:127.1.2.3", "::ffff:7f00:1", "::FFFF:7Fab:0"),
+]
+NO_LOOPBACK = ["10.0.0.1", "::", "::2", "::ffff:128.0.0.1", "::127.0.0.1", "0:1::1", "7f00::1", "::ffff:7f:1"]
+
+
+def listening_at(address: str, more: str = "") -> str:
+    """Values with this address."""
+    return yaml.safe_dump({"listen": {"address": address}}) + more
+
+
+def listen_at(address: str) -> None:
+    """Have the agent read this address. Raises `ConfigError`."""
+    endpoint = f"[{address}]:9000" if ":" in address else f"{address}:9000"
+    load_config({}, {"MERBRIDGE_LISTEN": endpoint}, names=("listen",))
+
+
+def test_the_chart_takes_for_an_address_what_the_agent_does() -> None:
+    """IPv6 in each of its forms; what is none is refused here rather than by the agent on each node."""
+    for address in ADDRESSES:
+        listen_at(address)
+    assert refusals(*map(listening_at, ADDRESSES)) == [""] * len(ADDRESSES)
+    said = refusals(*map(listening_at, NO_ADDRESSES))
+    for address, told in zip(NO_ADDRESSES, said, strict=True):
+        with pytest.raises(ConfigError, match="MERBRIDGE_LISTEN"):
+            listen_at(address)
+        assert f"listen.address: {address or repr(address)} is no IP address" in told
+
+
+def test_nobody_scrapes_a_loopback_address() -> None:
+    """In whatever form it is given; what only looks like one is another address."""
+    scrape = "prometheus: {scrape: true}"
+    said = refusals(*(listening_at(address, scrape) for address in LOOPBACK))
+    for address, told in zip(LOOPBACK, said, strict=True):
+        assert f"prometheus.scrape: nobody beyond the node hears {address}: " in told
+    assert refusals(*(listening_at(address, scrape) for address in NO_LOOPBACK)) == [""] * len(NO_LOOPBACK)
+
+
+def test_ports_differ_also_from_the_agents_defaults() -> None:
+    """Each port that a setting names is refused to `listen`, given or not, and to the other settings."""
+    names = [name for name in SETTINGS if name.endswith("-port")]
+    assert len(names) == 4
+    for name in names:
+        key, port = f"settings.{camel_case(name)}", SETTINGS[name].default_text
+        with pytest.raises(HelmRefusalError, match=rf"{key}: {port} is also that of listen[.]port"):
+            render(f"listen: {{port: {port}}}")
+    swapped = environment("settings: {outPort: 15006, inPort: 15001}")
+    assert (swapped["MERBRIDGE_OUT_PORT"], swapped["MERBRIDGE_IN_PORT"]) == ("15006", "15001")
+
+
+def test_as_part_of_another_chart(tmp_path: Path) -> None:
+    """With what Helm gives such a chart: `global`, and `enabled` for the condition."""
+    shutil.copytree(CHART, tmp_path / "charts" / "merbridge")
+    dependency = {"name": "merbridge", "version": "0.1.0-dev.0", "condition": "merbridge.enabled"}
+    parent = {"apiVersion": "v2", "name": "mesh", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    given = "global: {of: all}\nmerbridge: {enabled: true, image: {tag: v2}}"
+    assert of_kind(render(given, chart=tmp_path), "DaemonSet")["metadata"]["name"] == "merbridge"
+    assert render("merbridge: {enabled: false}", chart=tmp_path) == []
 
 
 def test_each_setting_of_the_agent_is_a_value() -> None:
@@ -304,7 +400,15 @@ def test_account_and_role_can_be_somebody_elses() -> None:
     objects = render("serviceAccount: {create: false, name: theirs}\nrbac: {create: false}")
     assert [each["kind"] for each in objects] == ["DaemonSet"]
     assert objects[0]["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
-    assert pod("serviceAccount: {create: false}")["serviceAccountName"] == "default"
+    assert pod("serviceAccount: {create: false}\nrbac: {create: false}")["serviceAccountName"] == "default"
+
+
+def test_the_role_is_bound_to_default_only_by_name() -> None:
+    """Whatever else runs in the namespace has that account, and would have its permissions."""
+    with pytest.raises(HelmRefusalError, match=r"serviceAccount[.]name: none is given or created"):
+        render("serviceAccount: {create: false}")
+    binding = of_kind(render("serviceAccount: {create: false, name: default}"), "ClusterRoleBinding")
+    assert binding["subjects"][0]["name"] == "default"
 
 
 def test_names_agree_when_each_is_another() -> None:
@@ -382,6 +486,15 @@ def test_the_notes_say_what_to_look_at() -> None:
         ("settings: {maxPods: many}", "at '/settings/maxPods': got string, want integer"),
         ("settings: {exemptCgroup: ''}", "at '/settings/exemptCgroup': '' does not match"),
         ("settings: {bpffs: /run/bpf}", "at '/settings/bpffs': '/run/bpf' does not match"),
+        ("settings: {bpffs: /sys/fs/bpf/../x}", "at '/settings/bpffs': '/sys/fs/bpf/../x' does not match"),
+        ("settings: {bpffs: /sys/fs/bpf/a.b}", "at '/settings/bpffs': '/sys/fs/bpf/a.b' does not match"),
+        (r'settings: {bpffs: "/sys/fs/bpf/a\nb"}', r"at '/settings/bpffs': '/sys/fs/bpf/a\nb' does not match"),
+        (r'settings: {cgroupRoot: "/sys\x07"}', r"at '/settings/cgroupRoot': '/sys\a' does not match"),
+        (r'settings: {exemptCgroup: "kubelet\n"}', r"at '/settings/exemptCgroup': 'kubelet\n' does not match"),
+        (r'settings: {exemptCgroup: "\u2003"}', r"at '/settings/exemptCgroup': '\u2003' does not match"),
+        ("settings: {inPort: 15001}", "settings.outPort: 15001 is also that of settings.inPort"),
+        ("settings: {dnsPort: 9, hbonePort: 9}", "settings.hbonePort: 9 is also that of settings.dnsPort"),
+        ("settings: {outPort: 15120}", "settings.outPort: 15120 is also that of listen.port"),
         ("settings: {ztunnelNamespace: Istio}", "at '/settings/ztunnelNamespace': 'Istio' does not match"),
         ("imag: {}", "additional properties 'imag' not allowed"),
         ("image: {repository: 'merbridge:v2'}", "at '/image/repository': 'merbridge:v2' does not match"),
@@ -394,9 +507,17 @@ def test_the_notes_say_what_to_look_at() -> None:
         ("listen: {address: 127.0.0.256}", "listen.address: 127.0.0.256 is no IP address"),
         ("listen: {address: '[::1]'}", "listen.address: [::1] is no IP address"),
         ("listen: {address: none}", "listen.address: none is no IP address"),
+        (r'listen: {address: "127.0.0.1\n"}', r"at '/listen/address': '127.0.0.1\n' does not match"),
         ("prometheus: {scrape: true}", "prometheus.scrape: nobody beyond the node hears 127.0.0.1"),
+        ("enabled: false", "enabled: false takes nothing away here"),
+        ("enabled: 'yes'", "at '/enabled': got string, want boolean"),
         ("extraEnv: [{name: MERBRIDGE_SPLICE, value: both}]", "extraEnv: MERBRIDGE_SPLICE is the chart's own"),
         ("extraEnv: [{name: NODE_NAME, value: me}]", "extraEnv: NODE_NAME is the chart's own"),
+        ("extraEnv: [{name: A, value: a}, {name: B}, {name: A}]", "extraEnv: A is given twice"),
+        ("extraEnv: [{name: A, value: '', valueFrom: {}}]", "extraEnv: A has both value and valueFrom"),
+        ("extraEnv: [{name: 1A}]", "at '/extraEnv/0/name': '1A' does not match"),
+        ("extraEnv: [{name: A=B}]", "at '/extraEnv/0/name': 'A=B' does not match"),
+        (r'extraEnv: [{name: A, value: "\0"}]', r"at '/extraEnv/0/value': '\x00' does not match"),
         ("extraEnv: {TZ: UTC}", "at '/extraEnv': got object, want array"),
         ("podLabels: {app: other}", "podLabels: app is the chart's own"),
         ("podLabels: {team: 5}", "at '/podLabels/team': got number, want string"),

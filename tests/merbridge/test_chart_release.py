@@ -20,7 +20,17 @@ KINDS = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "DaemonSet"}
 
 def unknown(value: dict[str, Any]) -> list[str]:
     """What the API of today does not know of an object."""
-    return misfits(value, f"V1{value['kind']}", value["kind"])
+    return misfits(value, f"V1{value['kind']}", value["kind"]) + no_texts(value)
+
+
+def no_texts(value: dict[str, Any]) -> list[str]:
+    """Labels, selectors and annotations that are not texts."""
+    metadata, spec = value["metadata"], value.get("spec", {})
+    pods = spec.get("template", {})
+    texts = [spec.get("selector", {}).get("matchLabels", {}), pods.get("spec", {}).get("nodeSelector", {})]
+    for each in (metadata, pods.get("metadata", {})):
+        texts += [each.get("labels", {}), each.get("annotations", {})]
+    return [f"{key}: a text is wanted" for each in texts for key, text in each.items() if not isinstance(text, str)]
 
 
 def unknown_in_1_29(value: dict[str, Any]) -> list[str]:
@@ -62,6 +72,42 @@ def test_install(version: str, check: Callable[[dict[str, Any]], list[str]], pro
         assert kinds(api) == {*KINDS, "Namespace"}
         pod = api.objects["DaemonSet", "merbridge"]["spec"]["template"]["spec"]
         assert pod["containers"][0]["securityContext"].get("appArmorProfile") == profile
+
+
+WORDS = ("123", "0", "1e3", "0x10", "true", "no", "null", "2001-01-01")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_names_that_yaml_reads_as_something_else(word: str) -> None:
+    """As Helm reads what it has rendered, each is a text still: of a release, an account, a class, a label."""
+    with HelmCluster("1.32", unknown) as api:
+        install = ("install", str(CHART), word)
+        given = {
+            "namespace": {"name": word, "create": True},
+            "serviceAccount": {"name": word, "annotations": {"a": word}},
+            "nameOverride": word,
+            "priorityClassName": word,
+            "image": {"repository": "10", "tag": word, "pullSecrets": [word]},
+            "podLabels": {"team": word},
+            "podAnnotations": {"note": word},
+            "nodeSelector": {"pool": word},
+            "extraEnv": [{"name": "A", "value": word}],
+            "settings": {"exemptCgroup": word, "ztunnelNamespace": word},
+        }
+        upgrade = ("upgrade", str(CHART), word, {**given, "fullnameOverride": word}, {})
+        assert release(api.kubeconfig, (*install, given, {}), upgrade, namespace="default") == ["", ""]
+        assert api.objects.keys() == {(kind, word) for kind in (*KINDS, "Namespace")}
+        for each in api.objects.values():
+            labels = each["metadata"]["labels"]
+            assert (labels["app.kubernetes.io/instance"], labels["app.kubernetes.io/name"]) == (word, word)
+        spec = api.objects["DaemonSet", word]["spec"]
+        assert spec["selector"] == {"matchLabels": {"app": word}}
+        assert spec["template"]["metadata"]["labels"]["app"] == word
+        pod = spec["template"]["spec"]
+        assert (pod["serviceAccountName"], pod["priorityClassName"]) == (word, word)
+        assert (pod["imagePullSecrets"], pod["containers"][0]["image"]) == ([{"name": word}], f"10:{word}")
+        (subject,) = api.objects["ClusterRoleBinding", word]["subjects"]
+        assert (subject["name"], subject["namespace"]) == (word, word)
 
 
 def test_upgrade_and_back(api: HelmCluster) -> None:
