@@ -5,7 +5,6 @@ Events only wake it. It can be stopped at any instruction and started again: wha
 
 import gc
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +40,7 @@ from merbridge.watchers import (
 )
 from merbridge.watchers.cgroups import Cgroup
 from merbridge.watchers.observe import NodeObservation
+from merbridge.watchers.waiting import readable
 from pybpfasm.errors import BpfError
 
 # Events come in bursts: one look answers all that come within this time.
@@ -173,7 +173,7 @@ def _known(agent: "Agent", stop: "_StopSignals") -> bool:
     """Wait until the source knows the node's pods; what is attached works on meanwhile. False if a signal came."""
     while not agent.ask_source():
         agent.last_look = time.monotonic()
-        ready, _, _ = select.select([stop.fileno(), *agent.source.descriptors()], [], [], _RESCAN_SECONDS)
+        ready = readable([stop.fileno(), *agent.source.descriptors()], _RESCAN_SECONDS)
         if stop.fileno() in ready:
             return False
     return True
@@ -239,11 +239,11 @@ def _loop(agent: "Agent", node: _Node, reloading: Reloading, stop: "_StopSignals
 def _ready(waiting: list[int], events: int, deaf_seconds: float, wait: float) -> list[int]:
     """What comes within `wait` seconds; of `events` what comes after the first `deaf_seconds`, or is there then."""
     if deaf_seconds > 0:
-        ready, _, _ = select.select(waiting, [], [], min(deaf_seconds, wait))
+        ready = readable(waiting, min(deaf_seconds, wait))
         if ready or wait <= deaf_seconds:
             return ready
         wait -= deaf_seconds
-    return select.select([*waiting, events], [], [], wait)[0]
+    return readable([*waiting, events], wait)
 
 
 @attrs.define

@@ -214,7 +214,7 @@ def connector(ctx: SkBuff) -> int:
     """Of the proc connector's messages those that a process runs another program, and that a witness has ended."""
     event = ctx.load(ProcEvent, PROC_EVENT_OFFSET)
     if event is None:
-        return WHOLE
+        return 0
     if event.what == PROC_EVENT_NONE or event.what == PROC_EVENT_EXEC:
         return WHOLE
     if event.what != PROC_EVENT_EXIT or event.pid != event.tgid:

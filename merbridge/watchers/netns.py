@@ -27,7 +27,7 @@ _COOKIE_SIZE = 8
 
 _LOCAL_HOST_ENTRY = re.compile(r"\|-- (?P<address>[0-9.]+)\n(?:\s+/\d+ .*\n)*?\s+/32 host LOCAL\b")
 
-ADDRESS_SECONDS = 20.0
+ADDRESS_SECONDS, NO_ADDRESS_SECONDS = 20.0, 2.0
 
 # What is behind these fields is a device's name, in which a pod may have any bytes but white space.
 _IF_INET6_LINE = re.compile(r"^(?P<address>[0-9a-f]{32}) [0-9a-f]+ [0-9a-f]+ (?P<scope>[0-9a-f]{2}) ", re.MULTILINE)
@@ -75,7 +75,8 @@ class NetnsTable:
     """Network namespaces from one look to the next.
 
     A namespace is read anew after `FORGET_SECONDS`, and when the process is another by which it was read; before that
-    only its addresses are, as long as it is young or has none, then every `ADDRESS_SECONDS`.
+    only its addresses are, as long as it is young, then every `ADDRESS_SECONDS`, every `NO_ADDRESS_SECONDS` if it has
+    none.
     """
 
     def __init__(self, proc: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +99,7 @@ class NetnsTable:
             if netns.inode != identity.inode or not is_it():
                 raise NetnsGoneError(f"process {pid} is not what it was")
             known = _Known(netns, now if known is None else known.first, now, now)
-        elif now - known.first < YOUNG_SECONDS or not known.netns.addresses or now - known.addresses >= ADDRESS_SECONDS:
+        elif now - known.first < YOUNG_SECONDS or now - known.addresses >= _pause(known.netns):
             netns = attrs.evolve(known.netns, addresses=_own_addresses(pid, self._proc))
             if _id_of(netns_path(pid, self._proc)) != identity:
                 del self._known[identity]
@@ -108,10 +109,18 @@ class NetnsTable:
         self._seen.add(identity)
         return known.netns
 
+    def knows(self, identity: NetnsId) -> bool:
+        """Whether it was read before."""
+        return identity in self._known
+
     def forget_unseen(self) -> None:
         """Keep what was read since the last time alone."""
         self._known = {identity: known for identity, known in self._known.items() if identity in self._seen}
         self._seen = set()
+
+
+def _pause(netns: Netns) -> float:
+    return ADDRESS_SECONDS if netns.addresses else NO_ADDRESS_SECONDS
 
 
 @attrs.frozen

@@ -21,7 +21,6 @@ from merbridge.watchers.processes import (
     netns_id,
     pod_uid_of_process,
 )
-from pybpfasm.errors import BpfError
 
 _Pids = list[int]
 _PidsByPod = Mapping[str, Mapping[NetnsId, _Pids]]
@@ -30,6 +29,9 @@ _PidsByPod = Mapping[str, Mapping[NetnsId, _Pids]]
 _Found = tuple[_PidsByPod, Mapping[str, "tuple[Netns, ...]"]]
 
 _NOTHING_TOLD = ProcessChanges()
+
+# So many network namespaces of a pod are followed.
+MOST_NETNS = 16
 
 
 @attrs.frozen
@@ -87,7 +89,7 @@ class NodeObserver:
     def follow(self, events: ProcessEvents, host: Netns) -> None:
         """Go by these events from now on, which leave out processes in the host's namespace; they stay the caller's."""
         self._events, self._host_cookie = events, host.cookie
-        self._processes = ProcessTable(self._proc)
+        self._processes = ProcessTable(self._proc, before_scan=events.forget_all)
 
     @property
     def scans(self) -> bool:
@@ -98,7 +100,8 @@ class NodeObserver:
     def way(self) -> str:
         """How changes of processes are noticed, for people."""
         way = SCANS if self._events is None else self._events.way
-        return way if way == SCANS or self._processes.is_told_all else f"{SCANS} (cgroup v1)"
+        is_believed = not self._processes.was_read or self._processes.is_told_all
+        return way if way == SCANS or is_believed else f"{SCANS} (cgroup v1)"
 
     def observe(self, cgroups: Sequence[Cgroup] | None = None) -> NodeObservation:
         """Look now; raises `MerbridgeError` when the privilege, the kernel or the directories do not allow it.
@@ -146,7 +149,7 @@ class NodeObserver:
             return None
         try:
             changes = self._events.read()
-        except (BpfError, OSError):  # as if it had been lost
+        except Exception:  # noqa: BLE001  # whatever it is, as if it had been lost
             changes = ProcessChanges(is_whole=False)
         if changes is None:
             return None
@@ -182,7 +185,10 @@ class NodeObserver:
         }
 
     def _read_of_pod(self, uid: str, pids_by_netns: Mapping[NetnsId, _Pids], host: Netns) -> set[Netns]:
-        read = (self._read_by_any(uid, identity, pids) for identity, pids in pids_by_netns.items())
+        # A pod has one, seldom a few. Of one that makes them without end those count that were known before, then those
+        # of the oldest processes; in the others it is known by its cgroups.
+        order = sorted(pids_by_netns.items(), key=lambda each: (not self._namespaces.knows(each[0]), min(each[1])))
+        read = (self._read_by_any(uid, identity, pids) for identity, pids in order[:MOST_NETNS])
         return {netns for netns in read if netns is not None and netns.cookie != host.cookie}
 
     def _is_of(self, pid: int, uid: str) -> bool:

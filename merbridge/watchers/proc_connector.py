@@ -10,7 +10,6 @@ A filter at the socket drops all but what is wanted: `programs.processes.connect
 
 import errno
 import os
-import select
 import socket
 import struct
 from collections.abc import Iterator, Set
@@ -19,6 +18,7 @@ from contextlib import ExitStack, suppress
 from merbridge.errors import MerbridgeError
 from merbridge.watchers.process_events import MOST_CHANGES, ProcessChanges
 from merbridge.watchers.process_tracing import watched
+from merbridge.watchers.waiting import readable
 from programs.processes import PROC_EVENT_EXIT, PROC_EVENT_NONE, connector, witnesses
 from pybpfasm.compiler import compile_collection
 from pybpfasm.kernel import Collection, TypedMap
@@ -36,6 +36,7 @@ _EVENT = struct.Struct("=IIQ II")
 _ACKNOWLEDGED = struct.Struct("=IIQ I")
 
 _SO_ATTACH_BPF = 50  # include/uapi/asm-generic/socket.h
+_KERNEL = 0  # the port of what the kernel sends
 _BUFFER_BYTES = 1 << 18
 _MESSAGE_BYTES = 256
 _ANSWER_SECONDS = 1.0
@@ -83,8 +84,8 @@ class ProcConnector:
 
     def _await_answer(self) -> None:
         """Others' requests are acknowledged to all that listen; each of them says that the connector is there."""
-        while select.select([self._socket], [], [], _ANSWER_SECONDS)[0]:
-            for message in self._messages():
+        while readable([self._socket.fileno()], _ANSWER_SECONDS):
+            for message in self._messages(_HEADERS.size + _ACKNOWLEDGED.size):
                 what, _, _, error = _ACKNOWLEDGED.unpack_from(message, _HEADERS.size)
                 if what == PROC_EVENT_NONE and not error:
                     return
@@ -92,14 +93,15 @@ class ProcConnector:
                     raise MerbridgeError(os.strerror(error))
         raise MerbridgeError("it does not answer: it needs the first network, PID and user namespaces")
 
-    def _messages(self) -> Iterator[bytes]:
-        """Those that are there, up to a number."""
+    def _messages(self, least_bytes: int) -> Iterator[bytes]:
+        """Those of the kernel that are there, up to a number. Who has CAP_NET_ADMIN could send some, too."""
         for _ in range(MOST_CHANGES + 1):
             try:
-                message = self._socket.recv(_MESSAGE_BYTES)
+                message, (port, _) = self._socket.recvfrom(_MESSAGE_BYTES)
             except BlockingIOError:
                 return
-            yield message
+            if port == _KERNEL and len(message) >= least_bytes:
+                yield message
 
     def fileno(self) -> int:
         """A descriptor that is readable when something changed."""
@@ -109,7 +111,7 @@ class ProcConnector:
         """Take away what has come, without blocking."""
         changes: dict[int, bool] = {}
         try:
-            for message in self._messages():
+            for message in self._messages(_HEADERS.size + _EVENT.size):
                 what, _, _, _, process = _EVENT.unpack_from(message, _HEADERS.size)
                 if what != PROC_EVENT_NONE:
                     changes[process] = what == PROC_EVENT_EXIT
@@ -130,6 +132,9 @@ class ProcConnector:
 
     def forget(self, pids: Set[int]) -> None:
         """Nothing to do: each process is told of."""
+
+    def forget_all(self) -> None:
+        """Nothing to do."""
 
     def close(self) -> None:
         """Listen no more."""

@@ -66,6 +66,10 @@ class ProcessEvents(Protocol):
         """Tell again of what these were told for: they were gone before they could be looked at."""
         ...
 
+    def forget_all(self) -> None:
+        """Tell again of everything: all processes are about to be looked at."""
+        ...
+
     def close(self) -> None:
         """Give everything back."""
         ...
@@ -95,6 +99,9 @@ class NoEvents:
         """Nothing to do."""
 
     def forget(self, pids: Set[int]) -> None:
+        """Nothing to do."""
+
+    def forget_all(self) -> None:
         """Nothing to do."""
 
     def close(self) -> None:

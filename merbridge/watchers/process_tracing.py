@@ -18,7 +18,7 @@ from programs.processes import (
     witnesses,
 )
 from pybpfasm.compiler import CompileError, compile_collection
-from pybpfasm.errors import KernelError, UnsupportedFeatureError
+from pybpfasm.errors import BpfError, KernelError
 from pybpfasm.kernel import Collection, RingBuffer, TypedMap
 
 
@@ -27,11 +27,11 @@ class ProcessTracing:
 
     way = "tracepoints"
     needs_second_look = False
-    why = ""
 
     def __init__(self, host_netns: int, ring_bytes: int | None = None) -> None:
         """Attach; `host_netns` is the cookie of the namespace that is not told of."""
         self.lost = 0
+        self.why = ""
         self._watched: frozenset[int] = frozenset()
         self._pairs: dict[int, Pair] = {}
         self._held = ExitStack()
@@ -53,10 +53,12 @@ class ProcessTracing:
         # Where reading is forbidden (membarrier(2) on arm64), that is found here.
         self._ring.drain()
         # Lockdown, a machine without trampolines, a kernel that has the function by another name or inlined.
-        with suppress(KernelError, CompileError, UnsupportedFeatureError):
+        try:
             extra = compile_collection([entered], {"HOST_NETNS": host_netns}, sizes)
             shared = {name: maps[name] for name in extra.maps}
             self._held.enter_context(Collection.load(extra, replace=shared)).attach_all()
+        except (BpfError, CompileError) as error:
+            self.why = f"not of who enters a namespace, and neither runs a program nor makes a process there: {error}"
 
     def fileno(self) -> int:
         """A descriptor that is readable when something changed."""
@@ -78,9 +80,15 @@ class ProcessTracing:
         self._watched = watched(self._witnesses, self._watched, pids)
 
     def forget(self, pids: Set[int]) -> None:
-        """Tell again of the pairs that these were told for."""
+        """Tell again of the pairs that these were told for; of all if that is not known."""
+        if not pids <= self._pairs.keys():
+            self.forget_all()
         for pid in pids & self._pairs.keys():
             self._pictures.delete(self._pairs[pid])
+
+    def forget_all(self) -> None:
+        """Tell again of every pair: some may have nobody in them any more, of which nobody tells."""
+        self._pictures.map.clear()
 
     def close(self) -> None:
         """Detach; nothing of it is left."""

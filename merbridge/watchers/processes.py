@@ -73,10 +73,13 @@ class ProcessTable:
     and one that is older than `YOUNG_SECONDS` is read again only every `FORGET_SECONDS`.
     """
 
-    def __init__(self, proc: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is read yet."""
+    def __init__(
+        self, proc: Path, clock: Callable[[], float] = time.monotonic, before_scan: Callable[[], None] = lambda: None
+    ) -> None:
+        """Nothing is read yet. `before_scan` is called before all are looked at: who tells of changes begins anew."""
         self._proc = proc
         self._clock = clock
+        self._before_scan = before_scan
         self._known: dict[int, _Known] = {}
         self._young: set[int] = set()
         self._scanned = -math.inf
@@ -87,6 +90,11 @@ class ProcessTable:
         self.is_told_all = False
         # What was told but could not be read in the last look: the processes had ended.
         self.missed: frozenset[int] = frozenset()
+
+    @property
+    def was_read(self) -> bool:
+        """Whether there was a look."""
+        return self._scanned > -math.inf
 
     @property
     def is_scan_due(self) -> bool:
@@ -148,6 +156,7 @@ class ProcessTable:
         began = self._clock()
         before, self._known = self._known, {}
         self._owes_scan = True  # should it fail
+        self._before_scan()
         for pid, inode in _pids(self._proc):
             known = before.get(pid)
             is_same = known is not None and known.inode == inode

@@ -1,11 +1,14 @@
 """Processes that come, move and go, as the kernel tells of them in each way: what is told, what comes of losses."""
 
 import os
+import resource
+import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -348,6 +351,18 @@ def test_what_was_missed_is_told_again(tree: Path, run: Run, tracing: ProcessTra
     assert int(container.line()) in told_in_all(tracing).told
 
 
+def test_after_a_look_at_all_each_pair_is_told_of_again(tree: Path, run: Run, tracing: ProcessTracing) -> None:
+    """Nobody tells that a pair has nobody in it any more, so what was told before such a look is worth nothing."""
+    observer = following(tree, tracing)
+    container = run(make_pod(tree, new_uid(), "a") / "a", FORKS).enter()
+    for _ in iter(container.line, "done"):
+        pass
+    told_in_all(tracing)
+    observer._processes._before_scan()
+    container.say("one more")
+    assert int(container.line()) in told_in_all(tracing).told
+
+
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
@@ -486,9 +501,42 @@ def without(*capabilities: str) -> list[str]:
     return ["setpriv", f"--bounding-set={removed}", f"--inh-caps={removed}"]
 
 
+def test_descriptors_may_have_any_number() -> None:
+    """An agent that holds a link to each of many devices has descriptors beyond 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        made = [os.eventfd(0) for _ in range(1200)]
+        held.callback(lambda: [os.close(each) for each in made])
+        assert made[-1] > 1024
+        os.eventfd_write(made[-1], 1)
+        assert _ready([made[-2]], made[-1], 0.0, 5.0) == [made[-1]]
+        assert _ready([made[-2]], made[-2], 0.0, 0.0) == []
+
+
+def test_what_others_send_to_the_connector_is_nothing() -> None:
+    """A message that is too short, or an event that the kernel has not sent, does no harm."""
+    connector = ProcConnector("")
+    try:
+        port = connector._socket.getsockname()[0]
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 11) as other:
+            event = bytes(36) + struct.pack("=IIQII", 2, 0, 0, 4242, 4242) + bytes(16)
+            for message in (bytes(20), event):
+                with suppress(PermissionError):
+                    other.sendto(message, (port, 0))
+        changes = connector.read()
+    finally:
+        connector.close()
+    assert changes is not None
+    assert (changes.is_whole, 4242 in changes.told) == (True, False)
+
+
 def test_tracepoints_come_first() -> None:
-    """They are there, and nothing is to be said."""
-    assert way() == ["tracepoints", ""]
+    """They are there; what is to be said is that functions cannot be traced, where that is so."""
+    name, why = way()
+    assert name == "tracepoints"
+    assert why.startswith("not of who enters a namespace") != features.FENTRY.supported()
 
 
 def test_the_connector_comes_second() -> None:
