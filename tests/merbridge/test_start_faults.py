@@ -1,10 +1,11 @@
 """A start that fails or is killed at each of its calls that change something: never half applied, always made good."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,9 @@ class Commands:
         """Run an agent up to its loop, with a fault at one of its calls; its exit status and its lines."""
         return self._do([*self._run, *flags], call, errno, others=others)
 
-    def calls_of_start(self, *flags: str, others: bool = False) -> int:
-        """How many calls a start makes that is not disturbed."""
-        status, lines = self.start(*flags, others=others)
+    def calls_of_start(self) -> int:
+        """How many bpf() calls a start makes that is not disturbed."""
+        status, lines = self.start()
         assert status == 0, lines
         return int(lines[-1].removeprefix("calls "))
 
@@ -118,11 +119,10 @@ class Commands:
         report: dict[str, Any] = json.loads("\n".join(lines[:-1]))
         return report
 
-    def cleanup(self) -> int:
-        """Take the datapath away; how many calls that took, bpf() left out."""
+    def cleanup(self) -> None:
+        """Take the datapath away."""
         status, lines = self.try_cleanup(0)
         assert status == 0, lines
-        return int(lines[-1].removeprefix("calls "))
 
     def try_cleanup(self, call: int) -> tuple[int, list[str]]:
         """The same, killed at one of its calls; its exit status and its lines."""
@@ -172,7 +172,7 @@ def test_first_start_that_fails_leaves_nothing(cluster: Cluster, commands: Comma
         assert lines[0].startswith("merbridge run: "), lines
         assert "cannot " in lines[0], lines
         assert is_gone(cluster), (call, lines, os.listdir(cluster.bpffs))
-    # A refused program is loaded once more, with a log, and this fault is gone then. Attaching to the SOCKHASH by link
+    # A refused program is loaded once more, with a log, and this fault is gone then. Attaching to the SOCKMAP by link
     # has another way to fall back on, for kernels before 6.10, and so has attaching to devices, before 6.6. What is at
     # devices, and what is kept for `status`, comes last: that it failed is told, and it is tried again.
     told = [call for call, lines in survived.items() if any("_failed" in line for line in lines)]
@@ -256,36 +256,43 @@ def assert_made_good(cluster: Cluster, commands: Commands, call: int) -> None:
     assert is_gone(cluster), call
 
 
+def kills(command: Callable[[int], int]) -> Iterator[int]:
+    """Run it, killed at every second of its calls, until it makes fewer; how many it makes varies."""
+    for call in itertools.count(1, 2):
+        status = command(call)
+        if status == 0:
+            assert call > 30
+            return
+        assert status == SIGKILLED, call
+        yield call
+
+
 def test_first_start_killed_at_any_other_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
     """Where folders are made, the file system is mounted, namespaces are entered, devices and routes are asked for."""
-    calls = commands.calls_of_start(others=True)
-    commands.cleanup()
-    assert calls > 30
-    for call in range(1, calls + 1, 2):
-        assert commands.start(call=call, others=True)[0] == SIGKILLED, call
+    for call in kills(lambda call: commands.start(call=call, others=True)[0]):
         assert_made_good(cluster, commands, call)
 
 
 def test_upgrade_killed_at_any_other_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
     """To maps of another size, which take the old ones' names: the pod is intercepted all the time."""
-    assert commands.start()[0] == 0
-    calls = commands.calls_of_start("--max-pods", "77", others=True)
-    commands.cleanup()
-    for call in range(1, calls + 1, 2):
+
+    def upgrade(call: int) -> int:
         assert commands.start()[0] == 0
-        assert commands.start("--max-pods", "77", call=call, others=True)[0] == SIGKILLED, call
+        return commands.start("--max-pods", "77", call=call, others=True)[0]
+
+    for call in kills(upgrade):
         assert is_intercepted(cluster), call
         assert_made_good(cluster, commands, call)
 
 
 def test_cleanup_killed_at_any_call_is_made_good(cluster: Cluster, commands: Commands) -> None:
     """The next one takes the rest away, or the next start makes it whole."""
-    assert commands.start()[0] == 0
-    calls = commands.cleanup()
-    assert calls > 30
-    for call in range(1, calls + 1, 2):
+
+    def cleanup(call: int) -> int:
         assert commands.start()[0] == 0
-        assert commands.try_cleanup(call)[0] == SIGKILLED, call
+        return commands.try_cleanup(call)[0]
+
+    for call in kills(cleanup):
         if call % 4 == 1:
             assert_made_good(cluster, commands, call)
         else:
