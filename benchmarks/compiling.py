@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent
 COLD = """
 from programs import PROGRAMS
 from pybpfasm.compiler import compile_collection
-from pybpfasm.kernel import Collection
-loaded = Collection.load(compile_collection(PROGRAMS))
+from pybpfasm.kernel import Collection, named_target
+loaded = Collection.load(compile_collection(PROGRAMS, target=named_target("6.1")))
 print("loaded", flush=True)
 loaded.close()
 """

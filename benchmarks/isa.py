@@ -79,11 +79,14 @@ def mesh() -> list[Instruction]:
     """The mesh's programs, one after the other; what is not resolved becomes 0."""
     from programs import connect, getsockopt, redirect, sockops
     from pybpfasm.compiler import compile_program
+    from pybpfasm.kernel import named_target
 
     stream: list[Instruction] = []
     for module in (connect, getsockopt, redirect, sockops):
         program: Any = next(each for each in vars(module).values() if type(each).__name__ == "Program")
-        stream += [each._replace(symbol=None) for each in compile_program(program).instructions]
+        stream += [
+            each._replace(symbol=None) for each in compile_program(program, target=named_target("6.1")).instructions
+        ]
     return stream
 
 

@@ -34,15 +34,16 @@ from programs.maps import (
     IN_MESH,
     ZTUNNEL,
     Address,
+    Call,
     Count,
     PodInfo,
-    SocketState,
     Ztunnel,
     cgroup_info_map,
     mesh_pods,
     settings,
     socket_state,
 )
+from programs.slots import call_filled, taken_for_call
 from pybpfasm import SockAddr, be16, htons
 from pybpfasm import helpers as h
 
@@ -88,16 +89,34 @@ def port_instead(ctx: SockAddr, enrolled: int) -> be16:
 
 
 @bpf.inline
-def keep(ctx: SockAddr, state: SocketState, to: Address, enrolled: int, ztunnel: Ztunnel) -> None:
-    """Keep on the socket what `sockops` has to know of the connection, and give it ztunnel's port.
+def call_of(ctx: SockAddr) -> Call | None:
+    """Where to keep what `sockops` has to know of the call."""
+    call = taken_for_call(h.get_socket_cookie(ctx))
+    if call is not None:
+        earlier = socket_state.get(ctx.sk)
+        if earlier is not None:
+            earlier.call.ztunnel.port = htons(0)  # the SYN to come is not of that call
+            earlier.client = 0
+        return call
+    state = socket_state.get_or_create(ctx.sk)
+    if state is None:
+        return None
+    return state.call
+
+
+@bpf.inline
+def keep(ctx: SockAddr, call: Call, to: Address, enrolled: int, ztunnel: Ztunnel) -> None:
+    """Keep where it was meant to go, and give it ztunnel's port.
 
     The addresses of ztunnel and of the pod are for the caller to add.
     """
-    state.original.ip = to
-    state.original.port = ctx.user_port
-    state.enrolled = enrolled
-    state.ztunnel_netns = ztunnel.netns_cookie
-    state.ztunnel.port = ctx.user_port = port_instead(ctx, enrolled)
+    call.original.ip = to
+    call.original.port = ctx.user_port
+    call.enrolled = enrolled
+    call.ztunnel_netns = ztunnel.netns_cookie
+    call.ztunnel.port = ctx.user_port = port_instead(ctx, enrolled)
+    call.ztunnel.family = 0
+    call_filled(h.get_socket_cookie(ctx))
     count(Count.REDIRECTED if enrolled else Count.REDIRECTED_TO_POD)
 
 
@@ -112,18 +131,18 @@ def redirected4(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo, *, v
         return REFUSE
     if to.w3 == ztunnel.ip4 and ctx.user_port in (htons(OUT_PORT), htons(DNS_PORT)):
         return PASS  # redirected already, by a datapath whose program runs before this one
-    state = socket_state.get_or_create(ctx.sk)
-    if state is None:
+    call = call_of(ctx)
+    if call is None:
         count(Count.REFUSED_NO_MEMORY)
         return REFUSE
-    state.original.family = AF_INET
-    set_ip4(state.ztunnel.ip, ztunnel.ip4)
-    set_ip4(state.pod, caller.ip4)
+    call.original.family = AF_INET
+    set_ip4(call.ztunnel.ip, ztunnel.ip4)
+    set_ip4(call.pod, caller.ip4)
     if v4_mapped:
         ctx.user_ip6[3] = ztunnel.ip4
     else:
         ctx.user_ip4 = ztunnel.ip4
-    keep(ctx, state, to, enrolled, ztunnel)
+    keep(ctx, call, to, enrolled, ztunnel)
     return PASS
 
 
@@ -138,18 +157,18 @@ def redirected6(ctx: SockAddr, to: Address, enrolled: int, caller: PodInfo) -> i
         return REFUSE
     if ctx.user_port in (htons(OUT_PORT), htons(DNS_PORT)) and is_same(to, ztunnel.ip6):
         return PASS  # as in IPv4
-    state = socket_state.get_or_create(ctx.sk)
-    if state is None:
+    call = call_of(ctx)
+    if call is None:
         count(Count.REFUSED_NO_MEMORY)
         return REFUSE
-    state.original.family = AF_INET6
-    state.ztunnel.ip = ztunnel.ip6
-    state.pod = caller.ip6
+    call.original.family = AF_INET6
+    call.ztunnel.ip = ztunnel.ip6
+    call.pod = caller.ip6
     ctx.user_ip6[0] = ztunnel.ip6.w0
     ctx.user_ip6[1] = ztunnel.ip6.w1
     ctx.user_ip6[2] = ztunnel.ip6.w2
     ctx.user_ip6[3] = ztunnel.ip6.w3
-    keep(ctx, state, to, enrolled, ztunnel)
+    keep(ctx, call, to, enrolled, ztunnel)
     return PASS
 
 

@@ -2,8 +2,10 @@
 
 import pybpfasm as bpf
 from programs.dns import NO_PORT, show6
-from programs.maps import CLIENT, Endpoint, dns_state, socket_state
+from programs.maps import CLIENT, Endpoint, connections, dns_state, socket_state
+from programs.slots import connection_number
 from pybpfasm import SockAddr, htons
+from pybpfasm import helpers as h
 
 DNS_PORT = 15053
 CAPTURE_DNS = True
@@ -26,8 +28,11 @@ def dialled(ctx: SockAddr) -> Endpoint | None:
     """Where a socket was meant to be connected, if it is the client's side of a redirected connection."""
     if CAPTURE_DNS and ctx.protocol == IPPROTO_UDP:
         return server(ctx)
+    slot = connections.lookup(connection_number(ctx.sk.src_ip6[3], ctx.sk.src_port))
+    if slot is not None and slot.owner == h.get_socket_cookie(ctx):
+        return slot.original
     state = socket_state.get(ctx.sk)
-    if state is None or state.id.client == 0 or state.side != CLIENT:
+    if state is None or state.client == 0 or state.side != CLIENT:
         return None
     return state.original
 

@@ -1,8 +1,10 @@
 """cgroup/getsockopt: ztunnel asks an accepted socket for SO_ORIGINAL_DST and learns where the app wanted to go."""
 
 import pybpfasm as bpf
-from programs.maps import ACCEPTING, Address, Endpoint, socket_state
-from pybpfasm import Sockopt, Struct, be16, be32, htonl, u16, u32, u64
+from programs.maps import ACCEPTING, Address, Connection, Endpoint, connections, socket_state
+from programs.slots import COOKIE, connection_number, is_connection_of, is_still
+from pybpfasm import Sock, Sockopt, Struct, be16, be32, htonl, ntohs, u16, u32, u64
+from pybpfasm import helpers as h
 
 PAGE_SIZE = 4096
 
@@ -33,25 +35,26 @@ class SockaddrIn6(Struct):
 
 
 @bpf.inline
-def answer_ip4(ctx: Sockopt, original: Endpoint) -> None:
-    """A sockaddr_in."""
+def is_told_ip4(ctx: Sockopt, original: Endpoint) -> bool:
+    """Whether there is room for a sockaddr_in, which is the answer then."""
     answer = ctx.optval(SockaddrIn)
     if answer is None:
-        return
+        return False
     ctx.optlen = 16
     ctx.retval = 0
     answer.sin_family = AF_INET
     answer.sin_port = original.port
     answer.sin_addr = original.ip.w3
     answer.sin_zero = 0
+    return True
 
 
 @bpf.inline
-def answer_ip6(ctx: Sockopt, original: Endpoint) -> None:
-    """A sockaddr_in6."""
+def is_told_ip6(ctx: Sockopt, original: Endpoint) -> bool:
+    """The same with a sockaddr_in6."""
     answer = ctx.optval(SockaddrIn6)
     if answer is None:
-        return
+        return False
     ctx.optlen = 28
     ctx.retval = 0
     answer.sin6_family = AF_INET6
@@ -59,6 +62,27 @@ def answer_ip6(ctx: Sockopt, original: Endpoint) -> None:
     answer.sin6_flowinfo = htonl(0)
     answer.sin6_addr = original.ip
     answer.sin6_scope_id = 0
+    return True
+
+
+@bpf.inline
+def is_told(ctx: Sockopt, level: int, original: Endpoint) -> bool:
+    """Whether it is told: in the form of the family that was dialled, if it is that family's option."""
+    if level == SOL_IPV6:
+        return original.family == AF_INET6 and is_told_ip6(ctx, original)
+    return original.family == AF_INET and is_told_ip4(ctx, original)
+
+
+@bpf.inline
+def as_accepted(ctx: Sockopt, sk: Sock) -> Connection:
+    """The connection of an accepted socket."""
+    return Connection(
+        netns_cookie=h.get_netns_cookie(ctx),
+        client=Address(w0=sk.dst_ip6[0], w1=sk.dst_ip6[1], w2=sk.dst_ip6[2], w3=sk.dst_ip6[3]),
+        client_port=ntohs(sk.dst_port),
+        server=Address(w0=sk.src_ip6[0], w1=sk.src_ip6[1], w2=sk.src_ip6[2], w3=sk.src_ip6[3]),
+        server_port=sk.src_port,
+    )
 
 
 @bpf.getsockopt
@@ -73,14 +97,20 @@ def getsockopt(ctx: Sockopt) -> int:
     level = ctx.level
     if level not in (SOL_IP, SOL_IPV6):
         return 1
-    state = socket_state.get(ctx.sk)
-    if state is None:
+    sk = ctx.sk
+    # First: the slot may have a later connection by now, whose SYN has the same addresses and ports.
+    state = socket_state.get(sk)
+    if state is not None and state.side == ACCEPTING:
+        is_told(ctx, level, state.original)
         return 1
-    if state.side != ACCEPTING:
+    key = as_accepted(ctx, sk)
+    slot = connections.lookup(connection_number(key.client.w3, key.client_port))
+    if slot is None:
         return 1
-    if level == SOL_IPV6:
-        if state.original.family == AF_INET6:
-            answer_ip6(ctx, state.original)
-    elif state.original.family == AF_INET:
-        answer_ip4(ctx, state.original)
+    owner = slot.owner
+    # Before that is accepted, an earlier one's socket may still be here.
+    if is_connection_of(slot, owner, key) and slot.accepted == owner & COOKIE:
+        original = Endpoint(ip=slot.original.ip, port=slot.original.port, family=slot.original.family)
+        if is_still(slot, owner) and is_told(ctx, level, original):
+            slot.answered = owner & COOKIE
     return 1

@@ -5,11 +5,12 @@ from typing import Annotated
 
 from pybpfasm import (
     BPF_F_NO_PREALLOC,
+    Array,
     HashMap,
     Length,
     PerCpuArray,
     SkStorage,
-    SockHash,
+    SockMap,
     Struct,
     be16,
     be32,
@@ -106,21 +107,14 @@ class Connection(Struct):
     server_port: u16
 
 
-class ConnectionId(Struct):
-    """A connection's name: the cookie of the client's socket, unique on the machine, and which of its connections."""
-
-    client: u64
-    generation: u32
-
-
 class Origin(Struct):
-    """What the accepting side learns: where the connection was meant to go, and its name.
+    """What the accepting side learns: where the connection was meant to go, and the cookie of the client's socket.
 
     `netns_cookie` is the client's, in whose share of the map the entry counts.
     """
 
     original: Endpoint
-    id: ConnectionId
+    client: u64
     netns_cookie: u64
 
 
@@ -135,24 +129,69 @@ CLIENT = 0
 ACCEPTING = 1
 
 
-class SocketState(Struct):
-    """What is known of one socket of a redirected connection; it lives and ends with the socket.
+class Call(Struct):
+    """What connect() leaves for the SYN: where it was meant to go, by whom, where it goes instead.
 
-    `id.client` is 0 while there is no redirected connection. `enrolled` (0 for the host's connections), `pod` and
-    what is said of ztunnel is for the client's side only; `ztunnel` is the address that the connection went to.
-    `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it. `redirected`
-    is kernel memory that bytes sent past TCP may fill.
+    `enrolled` is 0 for the host's connections, `pod` the address that the caller is to have.
     """
 
     original: Endpoint
-    id: ConnectionId
-    redirected: u64
-    ztunnel_netns: u64
+    enrolled: u32
     ztunnel: Endpoint
     pod: Address
-    side: u32
+    ztunnel_netns: u64
+
+
+class Pending(Struct):
+    """A slot for one call between connect() and its SYN. `owner`: see `programs.slots`."""
+
+    owner: u64
+    call: Call
+
+
+class Direction(Struct):
+    """One direction of a connection.
+
+    `by_tcp` is set once a byte has left by TCP: later bytes must follow it, or they would overtake it. `redirected` is
+    kernel memory that bytes sent past TCP may fill.
+    """
+
     by_tcp: u32
-    enrolled: u32
+    redirected: u32
+
+
+class Slot(Struct):
+    """A slot for one redirected connection, for as long as its client's socket has it. `owner`: see `programs.slots`.
+
+    `netns_cookie` is the client's. What follows `original` is the owner's cookie once something is so: to whoever has
+    the slot next it says nothing. `joined`: the client's socket is in `sockets`; `spliced`: both are; `accepted`:
+    ztunnel's side stands; `answered`: it was told where the connection was meant to go; `released`: it has closed.
+    """
+
+    owner: u64
+    connection: Connection
+    netns_cookie: u64
+    original: Endpoint
+    joined: u64
+    spliced: u64
+    accepted: u64
+    answered: u64
+    released: u64
+    requests: Direction
+    answers: Direction
+
+
+class SocketState(Struct):
+    """What is known of a socket whose call, or connection, has found no slot; it ends with the socket.
+
+    `client` is the cookie of the client's socket, 0 while there is no redirected connection. The call is for the
+    client's side only.
+    """
+
+    call: Call
+    original: Endpoint
+    side: u32
+    client: u64
 
 
 # How many questions of a socket may wait for their answers; a power of two.
@@ -183,19 +222,6 @@ class DnsState(Struct):
     connected: Endpoint
 
 
-class SocketKey(Struct):
-    """One socket of a connection: namespaces cannot be confused, whatever their addresses."""
-
-    id: ConnectionId
-    side: u64
-
-
-class SocketCookie(Struct):
-    """What user space reads from the map of sockets."""
-
-    cookie: u64
-
-
 class Counter(Struct):
     """How often something has happened."""
 
@@ -220,6 +246,7 @@ class Count(IntEnum):
     DNS_REDIRECTED = 12
     SHARE_USED_UP = 13
     DROPPED_TAGGED = 14
+    CROWDED = 15
 
 
 # The key of ztunnel's entry in `settings`, as in upstream merbridge.
@@ -239,6 +266,14 @@ ztunnels = HashMap[u32, Place](max_entries=2, flags=BPF_F_NO_PREALLOC)
 SERVING = 0
 BEFORE = 1
 
+# Calls on their way, and the connections that they become: arrays, in which nothing is allocated, with a slot for each
+# by a number of its own. Where that slot is taken, what is below does the same, more slowly.
+pending = Array[u32, Pending](max_entries=1024)
+connections = Array[u32, Slot](max_entries=65536)
+
+# Both sockets of each slot of `connections`, the client's first.
+sockets = SockMap(max_entries=131072)
+
 # Connections that are being set up: from the client's SYN until the accepting side is established.
 original_dst = HashMap[Connection, Origin](max_entries=65536)
 
@@ -247,5 +282,4 @@ shares = HashMap[u64, Share](max_entries=4096, flags=BPF_F_NO_PREALLOC)
 
 socket_state = SkStorage[i32, SocketState]()
 dns_state = SkStorage[i32, DnsState]()
-sockets = SockHash[SocketKey, SocketCookie](max_entries=65536)
 counters = PerCpuArray[u32, Counter](max_entries=len(Count))

@@ -5,8 +5,9 @@ nothing, a recv that began before the connection stood never wakes, MSG_WAITALL 
 """
 
 import pybpfasm as bpf
-from programs.maps import ACCEPTING, SocketKey, socket_state, sockets
-from pybpfasm import SkMsg
+from programs.maps import ACCEPTING, CLIENT, Address, Direction, Slot, connections, sockets
+from programs.slots import connection_number, has_connection
+from pybpfasm import SkMsg, ntohl
 from pybpfasm import helpers as h
 
 REDIRECT_TO_APP = False
@@ -24,19 +25,74 @@ MESSAGE_OVERHEAD = 1024
 BPF_F_INGRESS = 1
 
 
+@bpf.inline
+def has_addresses(ctx: SkMsg, local: Address, remote: Address) -> bool:
+    """Whether the socket that sends has these addresses."""
+    last_equal = ctx.local_ip6[3] == local.w3 and ctx.remote_ip6[3] == remote.w3
+    return (
+        last_equal
+        and ctx.local_ip6[2] == local.w2
+        and ctx.local_ip6[1] == local.w1
+        and ctx.local_ip6[0] == local.w0
+        and ctx.remote_ip6[2] == remote.w2
+        and ctx.remote_ip6[1] == remote.w1
+        and ctx.remote_ip6[0] == remote.w0
+    )
+
+
+@bpf.inline
+def is_clients(ctx: SkMsg, slot: Slot) -> bool:
+    """Whether a slot's connection is the one whose client's socket sends; those of two pods may look alike."""
+    one = slot.connection
+    return (
+        one.client_port == ctx.local_port
+        and one.server_port == ntohl(ctx.remote_port)
+        and has_addresses(ctx, one.client, one.server)
+        and slot.netns_cookie == h.get_netns_cookie(ctx)
+    )
+
+
+@bpf.inline
+def is_accepted(ctx: SkMsg, slot: Slot) -> bool:
+    """Whether a slot's connection is the one whose accepted socket sends."""
+    one = slot.connection
+    return (
+        one.client_port == ntohl(ctx.remote_port)
+        and one.server_port == ctx.local_port
+        and has_addresses(ctx, one.server, one.client)
+        and one.netns_cookie == h.get_netns_cookie(ctx)
+    )
+
+
+@bpf.inline
+def send(ctx: SkMsg, direction: Direction, to: int, *, is_spliced: bool) -> None:
+    """Redirect to the socket at `to`, unless this direction is TCP's, or is so from now on."""
+    if direction.by_tcp:
+        return
+    direction.redirected += ctx.size + MESSAGE_OVERHEAD
+    is_possible = is_spliced and direction.redirected <= MEMORY_LIMIT
+    if not is_possible or sockets.redirect(ctx, to, BPF_F_INGRESS) != SK_PASS:
+        direction.by_tcp = 1
+
+
 @bpf.sk_msg
 def redirect(ctx: SkMsg) -> int:
-    """Redirect, unless TCP has this direction already, or gets it now: nobody is there yet, or the limit is reached."""
-    state = socket_state.get(ctx.sk)
-    if state is None:
-        return SK_PASS
-    if state.by_tcp or (state.side == ACCEPTING and not REDIRECT_TO_APP):
-        return SK_PASS
-    state.redirected += ctx.size + MESSAGE_OVERHEAD
-    if state.redirected > MEMORY_LIMIT:
-        state.by_tcp = 1
-        return SK_PASS
-    peer = SocketKey(id=state.id, side=state.side ^ 1)
-    if h.msg_redirect_hash(ctx, sockets, peer, BPF_F_INGRESS) != SK_PASS:
-        state.by_tcp = 1
+    """Redirect, unless TCP has this direction already, or gets it now: nobody is there yet, or the limit is reached.
+
+    A socket's slot stays its connection's while the socket sends: see `is_over` in `programs.slots`.
+    """
+    number = connection_number(ctx.local_ip6[3], ctx.local_port)
+    slot = connections.lookup(number)
+    if slot is not None:
+        owner = slot.owner
+        if has_connection(owner) and is_clients(ctx, slot):
+            send(ctx, slot.requests, number * 2 + ACCEPTING, is_spliced=slot.spliced == owner)
+            return SK_PASS
+    if REDIRECT_TO_APP:
+        number = connection_number(ctx.remote_ip6[3], ntohl(ctx.remote_port))
+        slot = connections.lookup(number)
+        if slot is not None:
+            owner = slot.owner
+            if has_connection(owner) and is_accepted(ctx, slot):
+                send(ctx, slot.answers, number * 2 + CLIENT, is_spliced=slot.spliced == owner)
     return SK_PASS

@@ -10,7 +10,8 @@ from typing import Annotated
 import pybpfasm as bpf
 from programs.callers import AF_INET, AF_INET6, ANY, PASS, V4_MAPPED, caller_of, is_same
 from programs.connect import IPPROTO_TCP
-from programs.maps import IN_MESH, ZTUNNEL, Address, Counter, Endpoint, Ztunnel, settings, socket_state
+from programs.maps import IN_MESH, ZTUNNEL, Address, Call, Counter, Endpoint, Ztunnel, settings, socket_state
+from programs.slots import COOKIE, call_slot
 from programs.sockops import PASSIVE_ESTABLISHED_CB
 from pybpfasm import Length, PerCpuArray, RingBuf, SockAddr, SockOps, Struct, get_current_comm, htons, ntohl, u32, u64
 from pybpfasm import helpers as h
@@ -91,6 +92,19 @@ def tell(ctx: SockAddr, verdict: int, flags: int, dialled: Endpoint, instead: En
 
 
 @bpf.inline
+def kept(ctx: SockAddr) -> Call | None:
+    """What `connect4` or `connect6` has kept of this socket's call, or of an earlier one."""
+    cookie = h.get_socket_cookie(ctx)
+    slot = call_slot(cookie)
+    if slot is not None and slot.owner & COOKIE == cookie:
+        return slot.call
+    state = socket_state.get(ctx.sk)
+    if state is None:
+        return None
+    return state.call
+
+
+@bpf.inline
 def called(ctx: SockAddr, to: Endpoint) -> None:
     """Tell what became of a call; `to` is where it goes now."""
     caller = caller_of(ctx)
@@ -99,9 +113,9 @@ def called(ctx: SockAddr, to: Endpoint) -> None:
     if SEES_REFUSALS and h.get_retval() < 0:
         tell(ctx, Verdict.REFUSED, caller.flags, to, None)
         return
-    state = socket_state.get(ctx.sk)
-    if state is not None and state.ztunnel.port == to.port and is_same(state.ztunnel.ip, to.ip):
-        tell(ctx, Verdict.REDIRECTED, caller.flags, state.original, state.ztunnel)
+    call = kept(ctx)
+    if call is not None and call.ztunnel.port == to.port and is_same(call.ztunnel.ip, to.ip):
+        tell(ctx, Verdict.REDIRECTED, caller.flags, call.original, call.ztunnel)
     elif caller.flags & IN_MESH != 0:
         tell(ctx, Verdict.LEFT_ALONE, caller.flags, to, None)
 

@@ -7,13 +7,15 @@ import attrs
 
 from benchmarks.codesize.equality import run
 from benchmarks.codesize.rivals import Pair
-from benchmarks.codesize.scenes import OTHER_POD6, PROGRAMS, SERVICE6, ZTUNNEL_IP
+from benchmarks.codesize.scenes import ACCEPTED, CROWDED, PROGRAMS
+from benchmarks.codesize.values import OTHER_POD6, SERVICE6, ZTUNNEL_IP
 from pybpfasm.spec import ProgramSpec
 
 # By program, then by what happens: how the scene differs from the usual one.
 HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "connect4": {
         "redirected": {},
+        "redirected, without a slot": {"pending": "another's"},
         "redirected, known by cgroup": {"netns": "unknown", "cgroup": "in mesh"},
         "to the pod itself": {"to": "127.0.0.1"},
         "host to pod": {"netns": "host", "to": "10.0.0.6"},
@@ -25,6 +27,7 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "connect6": {
         "redirected": {},
+        "redirected, without a slot": {"pending": "another's"},
         "redirected, known by cgroup": {"netns": "unknown", "cgroup": "in mesh"},
         "to the pod itself": {"to": "::1"},
         "host to pod": {"netns": "host", "to": "::ffff:10.0.0.6"},
@@ -38,14 +41,23 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "DNS": {"protocol": 17, "netns": "dns", "port": 53},
         "IPv6 DNS": {"protocol": 17, "netns": "dns", "port": 53, "to": SERVICE6},
     },
-    "getpeername4": {"answered": {}, "another socket": {"side": None}},
-    "getpeername6": {"answered": {}, "another socket": {"side": None}},
+    "getpeername4": {
+        "answered": {},
+        "answered, without a slot": {"slot": "free", "side": 0},
+        "another socket": {"slot": "free"},
+    },
+    "getpeername6": {
+        "answered": {},
+        "answered, without a slot": {"slot": "free", "side": 0},
+        "another socket": {"slot": "free"},
+    },
     "getsockopt": {
         "answered": {},
         "answered to IPv6": {"level": 41, "family": 10},
+        "answered, without a slot": {"slot": "free", "state": 1},
         "another option": {"optname": 81},
         "another level": {"level": 1},
-        "another socket": {"state": None},
+        "another socket": {"slot": "free"},
     },
     "recvmsg4": {"answered": {}, "connected": {"connected": True}, "another datagram": {"port": 53}},
     "recvmsg6": {
@@ -57,24 +69,33 @@ HOT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "redirect": {
         "redirected": {},
         "by TCP": {"by_tcp": 1},
-        "to the app": {"side": 1},
-        "another socket": {"side": None},
+        "to the app": {"sender": "accepted"},
+        "another socket": {"slot": "free"},
     },
     "sendmsg4": {
-        "asked": {},
+        "asked": {"storage": "there"},
         "first asked": {"storage": "new"},
         "another pod": {"netns": "in mesh"},
         "elsewhere": {"port": 80},
     },
-    "sendmsg6": {"asked": {}, "another pod": {"netns": "in mesh"}, "elsewhere": {"port": 80}},
+    "sendmsg6": {
+        "asked": {"storage": "there"},
+        "first asked": {"storage": "new"},
+        "another pod": {"netns": "in mesh"},
+        "elsewhere": {"port": 80},
+    },
     "sockops": {
         "SYN leaves": {"op": 3},
-        "client established": {"op": 4},
-        "ztunnel established": {"op": 5, "sk": "without"},
-        "first byte by TCP": {"op": 14},
-        "client closed": {"op": 10, "entry": "none"},
-        "another's SYN": {"op": 3, "sk": "without"},
-        "another's client established": {"op": 4, "sk": "without"},
+        "SYN leaves, without a slot": CROWDED,
+        "client established": {"op": 4, "slot": "own"},
+        "ztunnel established": {**ACCEPTED, "slot": "own"},
+        "ztunnel established, without a slot": {**ACCEPTED, "entry": "same"},
+        "first byte by TCP": {"op": 14, "slot": "own"},
+        "client closed": {"op": 10, "slot": "own"},
+        "client closed, without a slot": {"op": 10, "state": "there"},
+        "another's SYN": {"op": 3, "pending": "free"},
+        "another's client established": {"op": 4},
+        "another's accept": ACCEPTED,
         "another port's accept": {"op": 5, "local_port": 40000},
         "another event": {"op": 2},
     },

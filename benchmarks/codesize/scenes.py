@@ -5,6 +5,7 @@ maps and what helpers answer are made anew for each run. All that can be chosen 
 choices are the usual case.
 """
 
+import itertools
 import random
 import socket
 import struct
@@ -13,56 +14,84 @@ from typing import Any
 
 import attrs
 
+from benchmarks.codesize.values import (
+    APP,
+    APP6,
+    APP_NETNS,
+    CLIENT_PORT,
+    COOKIE,
+    DNS_PORT,
+    FIELDS,
+    HBONE_PORT,
+    IN_PORT,
+    MARKS,
+    NOW,
+    OTHER_COOKIE,
+    OTHER_POD,
+    OTHER_POD6,
+    OUT_PORT,
+    SERVICE,
+    SERVICE6,
+    U32,
+    ZTUNNEL_IP,
+    ZTUNNEL_IP6,
+    ZTUNNEL_NETNS,
+    address,
+    address6,
+    altered,
+    call_bytes,
+    connection_bytes,
+    connection_number,
+    dns_bytes,
+    endpoint_bytes,
+    owner,
+    pending_bytes,
+    pending_number,
+    slot_bytes,
+    state_bytes,
+)
 from programs.maps import DNS, EXEMPT, IN_MESH, IS_HOST, IS_ZTUNNEL, ZTUNNEL
+from programs.redirect import MEMORY_LIMIT, MESSAGE_OVERHEAD
+from programs.slots import COOKIE as COOKIE_BITS
 from pybpfasm import sim
 from pybpfasm.sim.helpers.registry import HELPERS
 from pybpfasm.spec import CollectionSpec
-from pybpfasm.uapi import Helper
+from pybpfasm.uapi import Helper, MapType
 
 Scene = Mapping[str, Any]
 Choices = Mapping[str, tuple[Any, ...]]
 
-APP, ZTUNNEL_IP, SERVICE, OTHER_POD = "10.0.0.5", "10.0.0.9", "10.96.0.10", "10.0.0.6"
-APP6, ZTUNNEL_IP6, SERVICE6, OTHER_POD6 = "fd00::5", "fd00::9", "fd00:96::10", "fd00::6"
-APP_NETNS, ZTUNNEL_NETNS, CGROUP = 77, 99, 4711
-OUT_PORT, IN_PORT, HBONE_PORT, DNS_PORT, CLIENT_PORT = 15001, 15006, 15008, 15053, 40000
-COOKIE = 1001
-MEMORY_LIMIT, MESSAGE_OVERHEAD = 4 << 20, 1024
-U32, U64 = (1 << 32) - 1, (1 << 64) - 1
+CGROUP = 4711
 
 
 @attrs.frozen
 class Setting:
-    """All that a run needs. `sockets` has the sockets by what they are called here."""
+    """All that a run needs. `sockets` has the sockets by what they are called here.
+
+    `touched` are the elements of arrays, by map and key, that were looked up: there are too many to look at all.
+    `overtaken` happens before each atomic instruction.
+    """
 
     context: sim.Context
     maps: dict[str, sim.Map]
     world: sim.World
-    helpers: dict[Helper | int | str, Callable[..., int | None]]
     sockets: dict[str, sim.Sock]
+    helpers: "Helpers"
+    touched: set[tuple[str, bytes]]
+    overtaken: Callable[[], None] | None
 
 
 def scenes(choices: Choices, count: int, seed: int = 0, also: tuple[Scene, ...] = ()) -> list[Scene]:
-    """The usual case; it with each other choice, and with each two of them; and `count` random ones.
+    """The usual cases; each with each other choice; each with each two of them; and `count` random scenes.
 
-    `also` are other usual cases, by what differs.
+    There is one usual case of first choices, and `also` are more of them, by what differs.
     """
     first = {name: options[0] for name, options in choices.items()}
-    around = [scene for change in ({}, *also) for scene in _around(first | dict(change), choices)]
-    return [*around, *_random(choices, count, seed)]
-
-
-def _around(usual: dict[str, Any], choices: Choices) -> list[Scene]:
+    usual = [first, *(first | dict(change) for change in also)]
     changes = [(name, option) for name, options in choices.items() for option in options[1:]]
-    found: list[Scene] = [usual]
-    found += [usual | {name: option} for name, option in changes]
-    found += [
-        usual | dict(two)
-        for index, first in enumerate(changes)
-        for two in ((first, second) for second in changes[index + 1 :])
-        if two[0][0] != two[1][0]
-    ]
-    return found
+    ones = [case | {name: option} for case in usual for name, option in changes]
+    twos = [case | dict(two) for case in usual for two in itertools.combinations(changes, 2) if two[0][0] != two[1][0]]
+    return [*usual, *ones, *twos, *_random(choices, count, seed)]
 
 
 def _random(choices: Choices, count: int, seed: int) -> Iterator[Scene]:
@@ -74,71 +103,10 @@ def _random(choices: Choices, count: int, seed: int) -> Iterator[Scene]:
 # --- maps and helpers -------------------------------------------------------------------------------------------------
 
 
-def address(text: str) -> bytes:
-    """An IPv4 address as it lies in memory."""
-    return socket.inet_aton(text)
-
-
-def address6(text: str) -> bytes:
-    """An address of either family as an `Address`."""
-    return socket.inet_pton(socket.AF_INET6, text if ":" in text else f"::ffff:{text}")
-
-
-def state_bytes(
-    *,
-    original: tuple[str, int] = (SERVICE, 80),
-    family: int = 2,
-    client: int = COOKIE,
-    generation: int = 1,
-    redirected: int = 0,
-    pod: str = APP,
-    ztunnel: str = ZTUNNEL_IP,
-    port: int = OUT_PORT,
-    side: int = 0,
-    by_tcp: int = 0,
-    enrolled: int = IN_MESH,
-) -> bytes:
-    """A `SocketState` of a connection to ztunnel."""
-    return (
-        address6(original[0])
-        + struct.pack(">H", original[1])
-        + struct.pack("<H4x", family)
-        + struct.pack("<QI4xQQ", client, generation, redirected, ZTUNNEL_NETNS)
-        + address6(ztunnel)
-        + struct.pack(">Hxx", port)
-        + address6(pod)
-        + struct.pack("<III", side, by_tcp, enrolled)
-    )
-
-
-SERVERS, SERVERS6 = [f"10.96.0.{number}" for number in range(8)], [f"fd00:96::{number}" for number in range(8)]
-NOW = 5_000_000_000
-
-
-def dns_bytes(
-    *,
-    connected: tuple[str, int] = (SERVICE, 53),
-    ztunnel: tuple[str, str] = (ZTUNNEL_IP, ZTUNNEL_IP6),
-    first: int = 3,
-    waiting: int = 2,
-    age: int = 0,
-) -> bytes:
-    """A `DnsState` of a socket that is connected to a server, and has asked some by either family."""
-    server = address6(connected[0]) + struct.pack(">HH4x", connected[1], 0)
-    return (
-        b"".join(
-            b"".join(map(address6, asked)) + struct.pack("<QQQ", first, first + waiting, NOW - age) + address6(at)
-            for asked, at in zip((SERVERS, SERVERS6), ztunnel, strict=True)
-        )
-        + server
-    )
-
-
 def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
     """Empty maps; those that are to be full have room for one entry."""
     full = {
         "original_dst": scene.get("original_dst") == "full",
-        "sockets": scene.get("sockets") == "full",
         "shares": scene.get("share") == "no room",
     }
     specs = {name: spec.resized(1) if full.get(name) else spec for name, spec in collection.maps.items()}
@@ -148,14 +116,38 @@ def _maps(collection: CollectionSpec, scene: Scene) -> dict[str, sim.Map]:
     return maps
 
 
-def _failing(scene: Scene) -> dict[Helper | int | str, Callable[..., int | None]]:
-    """Helpers that fail in this scene: what never happens to `counters`, and happens to storage without memory."""
-    helpers: dict[Helper | int | str, Callable[..., int | None]] = {}
-    if scene.get("counters") == "missing":
-        real = HELPERS[Helper.MAP_LOOKUP_ELEM]
-        helpers[Helper.MAP_LOOKUP_ELEM] = lambda machine, map_, key: (
-            0 if map_.name == "counters" else real(machine, map_, key)
-        )
+Helpers = dict[Helper | int | str, Callable[..., int | None]]
+
+
+def _setting(
+    scene: Scene, context: sim.Context, maps: dict[str, sim.Map], world: sim.World, sockets: dict[str, sim.Sock]
+) -> Setting:
+    """A setting whose helpers do what the scene says."""
+    touched: set[tuple[str, bytes]] = set()
+
+    def overtaken() -> None:
+        """Another CPU is faster: another socket gets what has been looked up."""
+        for name, key in touched:
+            value = maps[name].lookup(key) or b""
+            maps[name].update(key, struct.pack("<Q", OTHER_COOKIE) + value[8:])
+
+    is_lost = scene.get("race") == "lost"
+    return Setting(context, maps, world, sockets, _helpers(scene, touched), touched, overtaken if is_lost else None)
+
+
+def _helpers(scene: Scene, touched: set[tuple[str, bytes]]) -> Helpers:
+    """Helpers that fail in this scene: what never happens to arrays, and happens to storage without memory."""
+    missing = {name for name in ("counters", "pending", "connections") if scene.get(name) == "missing"}
+    look_up = HELPERS[Helper.MAP_LOOKUP_ELEM]
+
+    def noted(machine: Any, map_: sim.Map, key: int) -> int | None:
+        if map_.name in missing:
+            return 0
+        if map_.type is MapType.ARRAY:
+            touched.add((map_.name, machine.memory.read(key, map_.key_size)))
+        return look_up(machine, map_, key)
+
+    helpers: Helpers = {Helper.MAP_LOOKUP_ELEM: noted}
     if scene.get("deleting") == "fails":
         helpers[Helper.MAP_DELETE_ELEM] = lambda *_: -2
     if scene.get("storage") == "fails":
@@ -185,6 +177,11 @@ _CONNECTING: dict[str, tuple[Any, ...]] = {
     "storage": ("new", "there", "fails"),
     "counters": ("there", "missing"),
 }
+_CALLING: dict[str, tuple[Any, ...]] = {
+    "pending": ("free", "own", "another's", "taken", "missing"),
+    "age": (0, 1, 2, 255),
+    "race": ("won", "lost"),
+}
 _IP4 = (
     SERVICE,
     "127.0.0.1",
@@ -198,7 +195,7 @@ _IP4 = (
     OTHER_POD,
 )
 
-CONNECT4: Choices = {"to": _IP4, **_CONNECTING}
+CONNECT4: Choices = {"to": _IP4, **_CONNECTING, **_CALLING}
 CONNECT6: Choices = {
     "to": (
         *(f"::ffff:{to}" for to in _IP4),
@@ -208,6 +205,7 @@ CONNECT6: Choices = {
         *("fd01::5", "fd01::9", "fd00:0:1::5", "fd00:0:1::9", "fd00::1:5"),
     ),
     **_CONNECTING,
+    **_CALLING,
 }
 
 
@@ -226,12 +224,21 @@ def _connecting(collection: CollectionSpec, scene: Scene, ip4: str, ip6: str) ->
         maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + ztunnel + bytes(4))
     app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
     if scene["storage"] == "there":
-        _storage(maps).set_value(app, state_bytes(generation=7, by_tcp=1))
-        _dns(maps).set_value(app, dns_bytes(waiting=scene.get("waiting", 2), age=scene.get("age", 0)))
+        _storage(maps).set_value(app, state_bytes(call_bytes(original=("192.0.2.1", 443))))
+        _dns(maps).set_value(app, dns_bytes(waiting=scene.get("waiting", 2), age=scene.get("asked", 0)))
+    _call(maps, scene, call_bytes(original=("192.0.2.2", 443)))
     protocol = scene.get("protocol", 17)
     context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=protocol, sk=app)
     world = sim.World(cgroup_id=CGROUP, clock_ns=NOW)
-    return Setting(context, maps, world, _failing(scene), {"app": app})
+    return _setting(scene, context, maps, world, {"app": app})
+
+
+def _call(maps: dict[str, sim.Map], scene: Scene, call: bytes) -> None:
+    """Enter what is in the slot of the socket's call."""
+    kind = scene.get("pending", "")
+    cookie = {"own": COOKIE, "another's": COOKIE + 1024, "taken": COOKIE + 1024}.get(kind, 0)
+    value = pending_bytes(cookie, scene.get("age", 0), call, is_taken=kind == "taken")
+    maps["pending"].update(pending_number(COOKIE), value)
 
 
 def connect4(collection: CollectionSpec, scene: Scene) -> Setting:
@@ -259,7 +266,7 @@ _SENDING: dict[str, tuple[Any, ...]] = {
     "netns": ("dns", "unknown", "in mesh", "outside", "host"),
     "port": (53, 80, 0, DNS_PORT),
     "waiting": (2, 0, 7, 8),
-    "age": (0, 900_000_000, 1_100_000_000),
+    "asked": (0, 900_000_000, 1_100_000_000),
 }
 SENDMSG4: Choices = {**_SENDING, "to": _IP4}
 SENDMSG6: Choices = {**_SENDING, "to": (SERVICE6, *CONNECT6["to"])}
@@ -291,13 +298,38 @@ def recvmsg(collection: CollectionSpec, scene: Scene) -> Setting:
         _dns(maps).set_value(app, state)
     ip4, ip6 = ("0.0.0.0", scene["from"]) if ":" in scene["from"] else (scene["from"], "::")  # noqa: S104 - not set
     context = sim.SockAddr(user_ip4=ip4, user_ip6=ip6, user_port=scene["port"], protocol=17, sk=app)
-    return Setting(context, maps, sim.World(), {}, {"app": app})
+    return _setting(scene, context, maps, sim.World(), {"app": app})
+
+
+# --- slots of connections ---------------------------------------------------------------------------------------------
+
+# What is in the slot that a connection can have: whose it is, in which field that one's connection differs, since when
+# an orphan has been there; whom its marks are of, in so far as they matter to a program.
+_MARKS = ("nobody's", "the owner's", "another's")
+_SLOT: dict[str, tuple[Any, ...]] = {
+    "slot": ("own", "free", "another's", "taken", "orphan"),
+    "connections": ("there", "missing"),
+    "slot_differs": ("", *FIELDS),
+}
+
+
+def _slot(maps: dict[str, sim.Map], scene: Scene, client: tuple[str, int], server: tuple[str, int], **more: Any) -> int:
+    """Enter what is in a connection's slot, and return its number."""
+    number = connection_number(*client)
+    owned = owner(scene["slot"], COOKIE, scene.get("orphan_age", 0))
+    cookies = {"nobody's": 0, "the owner's": owned & COOKIE_BITS, "another's": OTHER_COOKIE + 1}
+    marks = {name: cookies[scene.get(name, "nobody's")] for name in MARKS}
+    connection = altered(connection_bytes(*client, *server), scene["slot_differs"])
+    value = slot_bytes(owned, connection, **marks, **more)
+    maps["connections"].update(number, value if owned else bytes(len(value)))
+    return number
 
 
 # --- getpeername4, getpeername6 ---------------------------------------------------------------------------------------
 
 GETPEERNAME: Choices = {
-    "side": (0, None, 1, 2),
+    **_SLOT,
+    "side": (None, 0, 1, 2),
     "client": (COOKIE, 0, 1 << 63),
     "original": (SERVICE, SERVICE6),
     "protocol": (6, 17, 132),
@@ -306,18 +338,17 @@ GETPEERNAME: Choices = {
 }
 
 
-def _peer_state(scene: Scene) -> bytes:
-    return state_bytes(original=(scene["original"], 80), client=scene["client"], side=scene["side"])
-
-
 def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
     """A getpeername() that the kernel has answered."""
     maps = _maps(collection, scene)
-    app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS)
+    app = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS, src_ip6=f"::ffff:{APP}", src_port=CLIENT_PORT)
+    original = (scene["original"], 80)
     if scene["side"] is not None:
-        _storage(maps).set_value(app, _peer_state(scene))
+        state = state_bytes(call_bytes(), original=original, client=scene["client"], side=scene["side"])
+        _storage(maps).set_value(app, state)
     if scene["question"] is not None:
         _dns(maps).set_value(app, dns_bytes(connected=scene["question"]))
+    _slot(maps, scene, (APP, CLIENT_PORT), (ZTUNNEL_IP, OUT_PORT), original=original)
     context = sim.SockAddr(
         user_ip4=ZTUNNEL_IP,
         user_ip6=f"::ffff:{ZTUNNEL_IP}",
@@ -325,17 +356,21 @@ def getpeername(collection: CollectionSpec, scene: Scene) -> Setting:
         protocol=scene["protocol"],
         sk=app,
     )
-    return Setting(context, maps, sim.World(), {}, {"app": app})
+    return _setting(scene, context, maps, sim.World(), {"app": app})
 
 
 # --- getsockopt -------------------------------------------------------------------------------------------------------
 
 GETSOCKOPT: Choices = {
+    **_SLOT,
+    "accepted": ("the owner's", "nobody's", "another's"),
+    "answered": _MARKS,
+    "race": ("won", "lost"),
     "optname": (80, 81, 0, -1),
     "level": (0, 1, 41, -1),
     "optlen": (28, 0, 15, 4096, 4097, 1 << 20, -1),
     "room": (28, 0, 15, 16, 17, 27, 64),
-    "state": (1, None, 0, 2),
+    "state": (None, 1, 0, 2),
     "family": (2, 10, 0),
     "retval": (-92, 0),
 }
@@ -344,9 +379,18 @@ GETSOCKOPT: Choices = {
 def getsockopt(collection: CollectionSpec, scene: Scene) -> Setting:
     """A getsockopt() that the kernel has answered."""
     maps = _maps(collection, scene)
-    accepted = sim.Sock(cookie=2002, netns_cookie=ZTUNNEL_NETNS)
+    accepted = sim.Sock(
+        cookie=OTHER_COOKIE,
+        netns_cookie=ZTUNNEL_NETNS,
+        src_ip6=f"::ffff:{ZTUNNEL_IP}",
+        src_port=OUT_PORT,
+        dst_ip6=f"::ffff:{APP}",
+        dst_port=CLIENT_PORT,
+    )
     if scene["state"] is not None:
-        _storage(maps).set_value(accepted, state_bytes(family=scene["family"], side=scene["state"]))
+        state = state_bytes(bytes(72), original=(OTHER_POD, 8080), family=scene["family"], side=scene["state"])
+        _storage(maps).set_value(accepted, state)
+    _slot(maps, scene, (APP, CLIENT_PORT), (ZTUNNEL_IP, OUT_PORT), family=scene["family"])
     context = sim.Sockopt(
         level=scene["level"],
         optname=scene["optname"],
@@ -355,21 +399,23 @@ def getsockopt(collection: CollectionSpec, scene: Scene) -> Setting:
         retval=scene["retval"],
         sk=accepted,
     )
-    return Setting(context, maps, sim.World(), {}, {"accepted": accepted})
+    return _setting(scene, context, maps, sim.World(), {"accepted": accepted})
 
 
 # --- redirect ---------------------------------------------------------------------------------------------------------
 
 REDIRECT: Choices = {
-    "side": (0, None, 1, 2),
+    **_SLOT,
+    "sender": ("client", "accepted"),
+    "netns": ("the client's", "another"),
+    "spliced": ("the owner's", "nobody's", "another's"),
     "by_tcp": (0, 1, 1 << 31),
     "redirected": (
         0,
         MEMORY_LIMIT - MESSAGE_OVERHEAD - 5,
         MEMORY_LIMIT - MESSAGE_OVERHEAD - 4,
         MEMORY_LIMIT,
-        U64,
-        1 << 40,
+        U32,
     ),
     "bytes": (5, 0, 4, 70_000),
     "peer": ("there", "absent"),
@@ -379,15 +425,31 @@ REDIRECT: Choices = {
 def redirect(collection: CollectionSpec, scene: Scene) -> Setting:
     """A message that a socket is about to send."""
     maps = _maps(collection, scene)
-    sockets = {"app": sim.Sock(cookie=COOKIE), "accepted": sim.Sock(cookie=2002)}
-    if scene["side"] is not None:
-        state = state_bytes(side=scene["side"], by_tcp=scene["by_tcp"], redirected=scene["redirected"])
-        _storage(maps).set_value(sockets["app"], state)
-        if scene["peer"] == "there":
-            key = struct.pack("<QI4xQ", COOKIE, 1, scene["side"] ^ 1)
-            _socket_map(maps).set(key, sockets["accepted"])
-    context = sim.SkMsg(data=bytes(scene["bytes"]), sk=sockets["app"])
-    return Setting(context, maps, sim.World(), {}, sockets)
+    app, accepted = sim.Sock(cookie=COOKIE, netns_cookie=APP_NETNS), sim.Sock(netns_cookie=ZTUNNEL_NETNS)
+    number = _slot(
+        maps,
+        scene,
+        (APP, CLIENT_PORT),
+        (ZTUNNEL_IP, OUT_PORT),
+        netns=APP_NETNS if scene["netns"] == "the client's" else APP_NETNS + 1,
+        by_tcp=scene["by_tcp"],
+        redirected=scene["redirected"],
+    )
+    if scene["peer"] == "there":
+        _socket_map(maps).set(number * 2, app)
+        _socket_map(maps).set(number * 2 + 1, accepted)
+    own, other = (f"::ffff:{APP}", CLIENT_PORT), (f"::ffff:{ZTUNNEL_IP}", OUT_PORT)
+    if scene["sender"] == "accepted":
+        own, other = other, own
+    context = sim.SkMsg(
+        data=bytes(scene["bytes"]),
+        local_ip6=own[0],
+        local_port=own[1],
+        remote_ip6=other[0],
+        remote_port=other[1],
+        sk=app if scene["sender"] == "client" else accepted,
+    )
+    return _setting(scene, context, maps, sim.World(), {"app": app, "accepted": accepted})
 
 
 def _socket_map(maps: dict[str, sim.Map]) -> Any:
@@ -398,22 +460,31 @@ def _socket_map(maps: dict[str, sim.Map]) -> Any:
 
 SOCKOPS: Choices = {
     "op": (3, 4, 5, 10, 14, 0, 2, 6, 15, 1 << 31, U32),
-    "sk": ("with state", "without", "none"),
+    "side": ("client", "accepting"),
+    "sk": ("there", "none"),
     "arg0": (1, 0, 2),
     "arg1": (7, 0, 1),
     "to_ztunnel": (True, False),
-    "port": (OUT_PORT, 443),
+    "port": (OUT_PORT, 443, DNS_PORT),
     "went_to": (OUT_PORT, IN_PORT),
     "local_port": (OUT_PORT, CLIENT_PORT, IN_PORT, HBONE_PORT, DNS_PORT, OUT_PORT + 1),
     "family": (4, 6),
     "differs": ("", *(f"{side}{word}" for side in ("local", "remote") for word in range(4))),
     "pod": ("its own", "unknown"),
     "enrolled": (IN_MESH, 0),
+    "pending": ("own", "free", "another's", "taken", "missing"),
+    "age": (0, 1, 255),
+    "race": ("won", "lost"),
+    "state": ("none", "there"),
     "client": (COOKIE, 0),
-    "generation": (1, 0, U32),
-    "entry": ("same", "none", "other client", "other generation"),
+    **_SLOT,
+    "slot": ("free", "own", "another's", "taken", "orphan"),
+    "orphan_age": (0, 15, 16),
+    "joined": ("the owner's", "nobody's", "another's"),
+    **dict.fromkeys(("spliced", "accepted", "answered", "released"), _MARKS),
+    "entry": ("none", "same", "other client"),
     "original_dst": ("room", "full"),
-    "sockets": ("room", "full"),
+    "sockets": ("room", "there"),
     "share": ("there", "none", "used up", "no room"),
     "deleting": ("works", "fails"),
     "storage": ("works", "fails"),
@@ -427,23 +498,20 @@ def sockops(collection: CollectionSpec, scene: Scene) -> Setting:
     """Something happened to a socket; the accepting side's events have the addresses the other way round."""
     maps = _maps(collection, scene)
     sock = sim.Sock(cookie=COOKIE, netns_cookie=ZTUNNEL_NETNS, callback_flags=scene["flags"])
-    sockets = {"socket": sock, "other": sim.Sock(cookie=3003)}
+    sockets = {"socket": sock, "other": sim.Sock(cookie=OTHER_COOKIE)}
     context = _event(scene, None if scene["sk"] == "none" else sock)
-    if scene["sk"] == "with state":
-        state = state_bytes(
-            client=scene["client"],
-            generation=scene["generation"],
-            pod=_OWN[scene["family"]] if scene["pod"] == "its own" else "::",
-            ztunnel=_ZTUNNEL[scene["family"]],
-            enrolled=scene["enrolled"],
-            port=scene["went_to"],
-            by_tcp=1,
-        )
-        _storage(maps).set_value(sock, state)
-    _fill(maps, scene, context)
-    if scene["sockets"] == "full":
-        _socket_map(maps).set(bytes(24), sockets["other"])
-    return Setting(context, maps, sim.World(netns_cookie=ZTUNNEL_NETNS), _failing(scene), sockets)
+    call = call_bytes(
+        pod=_OWN[scene["family"]] if scene["pod"] == "its own" else "::",
+        ztunnel=_ZTUNNEL[scene["family"]],
+        enrolled=scene["enrolled"],
+        port=scene["went_to"],
+    )
+    _call(maps, scene, call)
+    if scene["state"] == "there":
+        _storage(maps).set_value(sock, state_bytes(call, client=scene["client"]))
+    _fill(maps, scene, context, sockets["other"])
+    world = sim.World(clock_ns=NOW, netns_cookie=ZTUNNEL_NETNS, socket_cookie=COOKIE)
+    return _setting(scene, context, maps, world, sockets)
 
 
 _OWN, _ZTUNNEL, _SERVICE = {4: APP, 6: APP6}, {4: ZTUNNEL_IP, 6: ZTUNNEL_IP6}, {4: SERVICE, 6: SERVICE6}
@@ -472,50 +540,75 @@ def _altered(of: str, differs: str, side: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, bytes(packed))
 
 
-def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps) -> None:
+def _fill(maps: dict[str, sim.Map], scene: Scene, context: sim.SockOps, other: sim.Sock) -> None:
     """Enter what the client's side left, as the event's program will look it up, or something else into a full map."""
-    passive = context.op == 5
-    client_ip, client_port = (
-        (context.remote_ip6, context.remote_port) if passive else (context.local_ip6, context.local_port)
-    )
-    server_ip, server_port = (
-        (context.local_ip6, context.local_port) if passive else (context.remote_ip6, context.remote_port)
-    )
-    key = struct.pack("<Q", ZTUNNEL_NETNS) + address6(client_ip) + address6(server_ip)
-    key += struct.pack("<HH4x", client_port, server_port)
-    generation = scene["generation"] ^ (1 << 31 if scene["entry"] == "other generation" else 0)
-    client = scene["client"] ^ (1 << 40 if scene["entry"] == "other client" else 0)
-    value = address6(SERVICE) + struct.pack(">H6x", 8080) + struct.pack("<QI4xQ", client, generation, ZTUNNEL_NETNS)
+    client, server = (context.local_ip6, context.local_port), (context.remote_ip6, context.remote_port)
+    if scene["side"] == "accepting":
+        client, server = server, client
+    number = _slot(maps, scene, client, server)
+    if scene["sockets"] == "there":
+        _socket_map(maps).set(number * 2, other)
+        _socket_map(maps).set(number * 2 + 1, other)
+    left_by = OTHER_COOKIE if scene["entry"] == "other client" else COOKIE
+    origin = endpoint_bytes(SERVICE, 8080) + struct.pack("<4xQQ", left_by, ZTUNNEL_NETNS)
     if scene["share"] == "no room":
         maps["shares"].update(5, 1)
     elif scene["share"] != "none":
         maps["shares"].update(ZTUNNEL_NETNS, 16384 if scene["share"] == "used up" else 16383)
     if scene["original_dst"] == "full":
-        maps["original_dst"].update(bytes(48), value)
+        maps["original_dst"].update(bytes(48), origin)
     elif scene["entry"] != "none":
-        maps["original_dst"].update(key, value)
+        maps["original_dst"].update(connection_bytes(*client, *server), origin)
 
 
-# A connection of the host to an enrolled pod.
+CROWDED = {"op": 3, "slot": "another's", "slot_differs": "client port"}
+ACCEPTED = {"op": 5, "side": "accepting"}
+OVER = {"op": 3, "slot": "orphan", "slot_differs": "client port", "orphan_age": 16, "spliced": "the owner's"}
+
+# Connections of the host to an enrolled pod, other families, other events, what is not in its slot.
 ALSO_USUAL: Mapping[str, tuple[Scene, ...]] = {
-    "connect4": ({"netns": "host", "to": OTHER_POD}, {"protocol": 17, "netns": "dns", "port": 53}),
+    "connect4": (
+        {"netns": "host", "to": OTHER_POD},
+        {"protocol": 17, "netns": "dns", "port": 53},
+        {"pending": "another's", "age": 2},
+        {"pending": "another's", "storage": "fails"},
+    ),
     "connect6": (
         {"netns": "host", "to": f"::ffff:{OTHER_POD}"},
         {"to": SERVICE6},
         {"netns": "host", "to": OTHER_POD6},
         {"protocol": 17, "netns": "dns", "port": 53},
         {"protocol": 17, "netns": "dns", "port": 53, "to": SERVICE6},
+        {"pending": "another's", "age": 2, "to": SERVICE6},
+        {"pending": "another's", "storage": "fails"},
+        {"pending": "another's", "storage": "fails", "to": SERVICE6},
     ),
-    "getpeername4": ({"protocol": 17, "port": DNS_PORT},),
-    "getpeername6": ({"protocol": 17, "port": DNS_PORT},),
-    "getsockopt": ({"level": 41, "family": 10},),
+    "getpeername4": ({"protocol": 17, "port": DNS_PORT}, {"slot": "another's"}),
+    "getpeername6": ({"protocol": 17, "port": DNS_PORT}, {"slot": "another's"}),
+    "getsockopt": (
+        {"level": 41, "family": 10},
+        {"slot": "free", "state": 1},
+        {"slot": "free", "state": 1, "level": 41, "family": 10},
+        {"slot": "orphan"},
+    ),
     "recvmsg6": ({"from": f"::ffff:{ZTUNNEL_IP}"},),
+    "redirect": ({"sender": "accepted"},),
     "sockops": (
-        {"op": 4},
-        {"op": 5, "to_ztunnel": False},
-        {"op": 10},
-        {"op": 3, "entry": "none"},
-        {"op": 3, "entry": "none", "share": "none"},
+        {**OVER, "released": "the owner's"},
+        {"op": 3, "age": 1},
+        {"op": 3, "pending": "free", "state": "there"},
+        CROWDED,
+        {**CROWDED, "entry": "same"},
+        {**CROWDED, "counters": "missing"},
+        {"op": 4, "slot": "own"},
+        {**ACCEPTED, "slot": "own"},
+        {**ACCEPTED, "entry": "same"},
+        {**ACCEPTED, "entry": "same", "counters": "missing"},
+        {"op": 10, "slot": "own"},
+        {"op": 10, "side": "accepting", "slot": "own"},
+        {"op": 10, "state": "there", "entry": "same"},
+        {"op": 14, "slot": "own"},
+        {"op": 14, "side": "accepting", "slot": "own"},
     ),
 }
 

@@ -205,7 +205,7 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting(
             "max-connections", "N", _number(1, 16_000_000), "a number from 1 to 16000000", _always(65536), "65536",
-            "connections that can be in set-up at one time; so many can be spliced at one time, too",
+            "open redirected connections that need no memory of their own; so many more can be in set-up",
         ),
         Setting(
             "splice", "WHICH", _one_of("off", "to-ztunnel", "both"), "off, to-ztunnel or both", _always("to-ztunnel"),

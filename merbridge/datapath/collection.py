@@ -6,14 +6,17 @@ import attrs
 
 from merbridge.datapath import state
 from programs import PROGRAMS
-from pybpfasm.compiler import compile_collection
+from pybpfasm.compiler import Target, compile_collection
 from pybpfasm.records import evolve
 from pybpfasm.spec import CollectionSpec
+
+# The oldest kernel that has all that the programs need: see `merbridge.datapath.datapath.NEEDED`.
+TARGET = Target("5.15", fetching_atomics=True)
 
 # Hooks of datagrams, which are there for DNS alone.
 DNS_HOOKS = ("recvmsg6", "recvmsg4", "sendmsg6", "sendmsg4")
 
-# No pod may have more than this part of the connections that can be in set-up at one time.
+# No pod may have more than this part of the connections without a slot that can be in set-up at one time.
 SHARES = 4
 _LEAST_SHARE = 16
 
@@ -43,12 +46,18 @@ class DatapathSettings:
 
 
 def share_of(connections: int) -> int:
-    """How many of the connections that can be in set-up at one time a single pod may have."""
+    """How many of the connections without a slot that can be in set-up at one time a single pod may have."""
     return max(_LEAST_SHARE, connections // SHARES)
+
+
+def slots_for(connections: int) -> int:
+    """How many slots there are for that many connections: a power of two."""
+    return 1 << (connections - 1).bit_length()
 
 
 def collection(settings: DatapathSettings) -> CollectionSpec:
     """The programs, compiled for these settings, and all maps, the agent's own ones too."""
+    slots = slots_for(settings.max_connections)
     compiled = compile_collection(
         [each for each in PROGRAMS if settings.capture_dns or each.name not in DNS_HOOKS],
         constants={
@@ -57,6 +66,7 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             "HBONE_PORT": settings.hbone_port,
             "DNS_PORT": settings.dns_port,
             "CAPTURE_DNS": settings.capture_dns,
+            "CONNECTIONS": slots,
             "FAIL_OPEN": settings.fail_open,
             "MOST_PER_NETNS": share_of(settings.max_connections),
             "PAGE_SIZE": resource.getpagesize(),
@@ -69,10 +79,12 @@ def collection(settings: DatapathSettings) -> CollectionSpec:
             "mesh_pods": settings.max_pods,
             # Pods have two addresses at most; the host has those of all Services, where kube-proxy uses IPVS.
             "places": settings.max_pods * 2 + _HOST_ADDRESSES,
+            "connections": slots,
             "original_dst": settings.max_connections,
             "shares": settings.max_pods + 1,  # the host has one, too
-            "sockets": settings.max_connections * 2,
+            "sockets": slots * 2,
         },
+        target=TARGET,
     )
     own = [
         state.pod_records.spec("pods", max_entries=settings.max_pods),

@@ -6,7 +6,7 @@ links that are pinned already are kept, with their ids and entries; their progra
 
 A pinned map of another shape, an earlier or later version's or of another `--max-pods`, is replaced: the new one is
 filled before the first program that uses it is attached, and both serve until the last program is replaced. What is
-being set up of connections is kept by the map that has it: `--max-connections` counts when that is made.
+known of connections is kept by the maps that have it: `--max-connections` counts when these are made.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,8 +46,9 @@ NEEDED = (
     features.CGROUP_ID_IN_SOCK_ADDR,
     features.NETNS_COOKIE_IN_SOCK_ADDR,
     features.SK_STORAGE_IN_SOCK_ADDR,
-    features.SK_STORAGE_IN_SK_MSG,
     features.NETNS_COOKIE_IN_SOCK_OPS,
+    features.NETNS_COOKIE_IN_SK_MSG,
+    features.NETNS_COOKIE_IN_SOCKOPT,
 )
 
 
@@ -164,7 +165,7 @@ class Datapath:
     def _with_kept_size(self) -> DatapathSettings:
         """The settings, with as many connections as the pinned map has room for.
 
-        Connections that are being set up are in it; no other map can take them over unnoticed.
+        No other maps can take over unnoticed what it and `connections` have.
         """
         spec = layouts.original_dst.spec("original_dst")
         path = self._pins.maps / "original_dst"

@@ -104,7 +104,7 @@ class Pins:
 
         Raises `MerbridgeError` while an agent runs.
 
-        Entries of the SOCKHASH are left alone: its sockets keep the map and the program until they are closed.
+        Entries of the SOCKMAP are left alone: its sockets keep the map and the program until they are closed.
         """
         removed = 0
         if self.root.exists() and not (self.root.is_dir() and is_bpffs(self.root)):

@@ -37,6 +37,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
         "cause",
         {"map_full": "original_dst_full", "share_used_up": "share_used_up", "foreign_source": "foreign_source"},
     ),
+    "merbridge_crowded_total": ("Connections whose slot was another's: they are slower.", "", {"": "crowded"}),
     "merbridge_spliced_total": ("Connections whose bytes may skip TCP.", "", {"": "spliced"}),
 }
 
@@ -82,6 +83,8 @@ def _lines(report: Report, reconciling: Timing) -> Iterator[str]:
     yield from _family(
         "merbridge_drift_total", "counter", "What somebody had changed, and was put right.", "what", report.drift
     )
+    ways = {report.process_events: 1} if report.process_events else {}
+    yield from _family("merbridge_process_events", "gauge", "How the agent learns of processes.", "way", ways)
     lost = {"": report.process_events_lost}
     yield from _family(
         "merbridge_process_events_lost_total", "counter", "Events of processes for which there was no room.", "", lost

@@ -17,6 +17,7 @@ import attrs
 import programs.maps as layouts
 from merbridge.datapath import state
 from merbridge.datapath.addresses import from_ip4, from_ip6
+from merbridge.datapath.collection import TARGET
 from merbridge.datapath.pins import Pins
 from merbridge.errors import MerbridgeError
 from programs.maps import IS_HOST
@@ -36,6 +37,7 @@ _REFUSALS_SINCE = "6.1"
 _SHARED: Mapping[str, MapDeclaration[Any, Any]] = {
     "netns_info_map": layouts.netns_info_map,
     "cgroup_info_map": layouts.cgroup_info_map,
+    "pending": layouts.pending,
     "socket_state": layouts.socket_state,
     "settings": layouts.settings,
 }
@@ -242,7 +244,7 @@ class Tracer:
 
 def compiled(*, sees_refusals: bool) -> CollectionSpec:
     """The programs; `sees_refusals` is for kernels that tell what the hooks before have decided."""
-    target = named_target(_REFUSALS_SINCE) if sees_refusals else None
+    target = named_target(_REFUSALS_SINCE) if sees_refusals else TARGET
     return compile_collection([trace4, trace6, trace_sockops], {"SEES_REFUSALS": sees_refusals}, target=target)
 
 

@@ -26,6 +26,8 @@ FEATURES: dict[str, str] = {
     "fmod_ret programs": "++++",
     "helper bpf_get_current_cgroup_id in cgroup_sock_addr programs": "++++",
     "helper bpf_get_netns_cookie in cgroup_sock_addr programs": "++++",
+    "helper bpf_get_netns_cookie in cgroup_sockopt programs": "-+++",
+    "helper bpf_get_netns_cookie in sk_msg programs": "-+++",
     "helper bpf_get_netns_cookie in sock_ops programs": "-+++",
     "helper bpf_loop in cgroup_sock_addr programs": "-+++",
     "helper bpf_sk_storage_get in cgroup_sock_addr programs": "++++",

@@ -1,4 +1,4 @@
-"""What FIONREAD counts on a socket in a SOCKHASH, which is not the same on every kernel: tried, with no mesh about.
+"""What FIONREAD counts on a socket in a SOCKMAP, which is not the same on every kernel: tried, with no mesh about.
 
 Seen: TCP's bytes alone (6.1.176), bytes past TCP alone (6.18.44), both (6.12.117, 7.2.13): the version does not tell.
 """
@@ -20,19 +20,17 @@ from pybpfasm.uapi import AttachType, Helper, MapType, ProgramType
 
 RECEIVER, SENDER = bytes(4), bytes([1, 0, 0, 0])
 INGRESS = 1  # BPF_F_INGRESS: to the socket's receive queue
-SOCKETS = MapSpec("sockets", MapType.SOCKHASH, Untyped(4), Untyped(4), 2)
+SOCKETS = MapSpec("sockets", MapType.SOCKMAP, Untyped(4), Untyped(4), 2)
 TO_RECEIVER = ProgramSpec(
     "to_receiver",
     ProgramType.SK_MSG,
     AttachType.SK_MSG_VERDICT,
     "sk_msg_md",
     (
-        isa.store_imm(4, 10, -4, 0),
         isa.load_map(2, "sockets"),
-        isa.mov(3, 10),
-        isa.alu_imm(isa.Alu.ADD, 3, -4),
+        isa.mov_imm(3, 0),
         isa.mov_imm(4, INGRESS),
-        isa.call(Helper.MSG_REDIRECT_HASH),
+        isa.call(Helper.MSG_REDIRECT_MAP),
         isa.exit_program(),
     ),
     {"sockets": SOCKETS},
@@ -53,8 +51,8 @@ def fionread(connection: socket.socket) -> int:
     return count
 
 
-def counted_in_sockhash() -> Counted:
-    """Send bytes by TCP to a socket in a SOCKHASH, then past TCP, and ask each time."""
+def counted_in_sockmap() -> Counted:
+    """Send bytes by TCP to a socket in a SOCKMAP, then past TCP, and ask each time."""
     with ExitStack() as held:
         sockets = held.enter_context(Map.create(SOCKETS))
         program = held.enter_context(Program.load(TO_RECEIVER, {"sockets": sockets}))

@@ -9,7 +9,7 @@ import pytest
 from cluster import SLOWNESS, Agent, Cluster, wait_until
 from pod_sockets import PodSockets
 from pyroute2 import IPRoute
-from test_original_dst import accept, connections_in_set_up, original_destination, paired_sockets
+from test_original_dst import accept, nothing_is_left, original_destination
 
 from merbridge.datapath.pins import Pins
 from merbridge.demo.workloads import Host, Pod
@@ -200,7 +200,7 @@ def test_a_pod_whose_address_is_not_known_gets_no_destination(
             listener.accept()
         client.close()
         assert cluster.counters()["foreign_source"] == before + 1
-        assert connections_in_set_up(cluster) == 0
+        assert nothing_is_left(cluster)
     finally:
         listener.settimeout(None)
         cluster.app.ip6 = whole
@@ -286,4 +286,4 @@ def test_two_thousand_connections_leave_nothing_behind(cluster: Cluster, app: Po
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for each in (client, accepted) if number % 2 else (accepted, client):
             each.close()
-    wait_until(lambda: connections_in_set_up(cluster) == paired_sockets(cluster) == 0, "no entry is left")
+    wait_until(lambda: nothing_is_left(cluster), "no entry is left")

@@ -208,7 +208,7 @@ def test_a_remembered_pod_is_remembered_in_another_size(cluster: Cluster) -> Non
     assert intercepts(cluster)
     cookies = {each.uid: each.netns_cookie for each in read_report(Pins(cluster.bpffs)).pods}
     with cluster.pinned(layouts.shares, "shares") as shares:
-        shares.set(max(shares.read_all()), layouts.Share(used=7))
+        shares.set(max(cookies.values()), layouts.Share(used=7))
         counted = shares.read_all()
     restarted(cluster, "--max-pods", "77")
     assert {each.uid: each.netns_cookie for each in read_report(Pins(cluster.bpffs)).pods} == cookies

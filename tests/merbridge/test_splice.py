@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import pytest
 from cluster import SLOWNESS, Cluster, wait_until
-from fionread import counted_in_sockhash, fionread
+from fionread import counted_in_sockmap, fionread
 from pod_sockets import PodSockets
 from pyroute2 import IPRoute
 
@@ -43,12 +43,12 @@ ANY_SPLICE = ("to-ztunnel", "both")
 SETTINGS = ("off", *ANY_SPLICE) if SLOWNESS == 1 else ANY_SPLICE
 
 
-# What a socket in a SOCKHASH does differently, which BPF programs cannot mend, by the settings of --splice under which
+# What a socket in a SOCKMAP does differently, which BPF programs cannot mend, by the settings of --splice under which
 # an app or ztunnel meets it. docs/splice.md lists them for users.
 LIMITS = {
     "test_receive_that_began_before_the_connection_stood_gets_its_bytes": (
         ("both",),
-        "a reader that sleeps in tcp_recvmsg when its socket enters the SOCKHASH is never woken by spliced bytes",
+        "a reader that sleeps in tcp_recvmsg when its socket enters the SOCKMAP is never woken by spliced bytes",
     ),
     "test_close_with_unread_bytes_resets": (
         ANY_SPLICE,
@@ -58,7 +58,7 @@ LIMITS = {
         ("both",),
         "splice(2) reads TCP's own queue only: it never sees spliced bytes and waits for ever",
     ),
-    "test_waitall_waits_for_all": (("both",), "a socket in a SOCKHASH ignores MSG_WAITALL (tcp_bpf_recvmsg)"),
+    "test_waitall_waits_for_all": (("both",), "a socket in a SOCKMAP ignores MSG_WAITALL (tcp_bpf_recvmsg)"),
     "test_zerocopy_is_reported_as_complete": (
         ANY_SPLICE,
         "spliced MSG_ZEROCOPY sends are never reported as complete on the error queue",
@@ -70,10 +70,10 @@ LIMITS = {
 @cache
 def fionread_limits() -> dict[str, tuple[tuple[str, ...], str]]:
     """What of FIONREAD fails on this kernel: every other one counts something else."""
-    counted = counted_in_sockhash()
+    counted = counted_in_sockmap()
     of_each = ANY_SPLICE if not counted.past_tcp else () if counted.by_tcp else ("to-ztunnel",)
     of_tcp = () if counted.by_tcp else ANY_SPLICE
-    reason = f"FIONREAD on a socket in a SOCKHASH does not count all bytes here: {counted}"
+    reason = f"FIONREAD on a socket in a SOCKMAP does not count all bytes here: {counted}"
     return {
         "test_peek_poll_and_fionread": (of_each, reason),
         "test_fionread_sees_bytes_that_came_by_tcp": (of_tcp, reason),

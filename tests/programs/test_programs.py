@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from merbridge.datapath.collection import DatapathSettings, collection
+from merbridge.datapath.collection import TARGET, DatapathSettings, collection
 from programs import PROGRAMS
 from pybpfasm import Program
 from pybpfasm.compiler import compile_program
@@ -30,7 +30,7 @@ def load_all(specs: CollectionSpec) -> dict[str, ProgramInfo]:
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_instructions_are_as_reviewed(program: Program[Any], request: pytest.FixtureRequest) -> None:
     """A change of the compiler or of a program shows as a diff of its listing."""
-    text = "\n".join(listing(compile_program(program).instructions)) + "\n"
+    text = "\n".join(listing(compile_program(program, target=TARGET).instructions)) + "\n"
     golden = GOLDEN / f"{program.name}.txt"
     if request.config.getoption("--update-golden"):
         golden.write_text(text)
@@ -40,8 +40,8 @@ def test_instructions_are_as_reviewed(program: Program[Any], request: pytest.Fix
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_compiling_twice_gives_equal_specs(program: Program[Any]) -> None:
     """The compiler is deterministic, and its instructions survive encoding."""
-    spec = compile_program(program)
-    assert compile_program(program) == spec
+    spec = compile_program(program, target=TARGET)
+    assert compile_program(program, target=TARGET) == spec
     unnamed = [instruction._replace(symbol=None) for instruction in spec.instructions]
     assert encode(decode(encode(unnamed))) == encode(unnamed)
 
@@ -58,6 +58,6 @@ def test_the_verifier_accepts_every_program(settings: DatapathSettings) -> None:
 def test_every_instruction_has_a_source_line() -> None:
     """A rejection can be told in terms of Python: the lines cover the program from its first instruction."""
     for program in PROGRAMS:
-        spec = compile_program(program)
+        spec = compile_program(program, target=TARGET)
         assert spec.lines[0].slot == 0
         assert all(line.text and line.line > 0 and line.column > 0 for line in spec.lines)

@@ -22,8 +22,9 @@ typedef __u32 __be32;
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
-	BPF_MAP_TYPE_SOCKHASH = 18,
+	BPF_MAP_TYPE_SOCKMAP = 15,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 };
 
@@ -32,6 +33,9 @@ enum bpf_map_type {
 #define BPF_NOEXIST 1
 #define BPF_F_INGRESS 1
 #define BPF_SK_STORAGE_GET_F_CREATE 1
+
+/* One access of this width. */
+#define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_ntohs(x) bpf_htons(x)
@@ -133,6 +137,7 @@ enum {
 };
 
 #define BPF_WRITE_HDR_TCP_CURRENT_MSS 1
+#define BPF_TCP_SYN_SENT 2
 #define BPF_TCP_CLOSE 7
 
 struct sk_msg_md {
@@ -170,9 +175,10 @@ static long (*bpf_map_update_elem)(void *map, const void *key, const void *value
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static long (*bpf_sock_map_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)53;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
-static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)70;
-static long (*bpf_msg_redirect_hash)(struct sk_msg_md *ctx, void *map, void *key, __u64 flags) = (void *)71;
+static long (*bpf_msg_redirect_map)(struct sk_msg_md *ctx, void *map, __u32 key, __u64 flags) = (void *)60;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
+static __u64 (*bpf_jiffies64)(void) = (void *)118;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;

@@ -30,12 +30,6 @@ static __always_inline struct pod_info *caller_of(struct bpf_sock_addr *ctx)
 	return caller;
 }
 
-static __always_inline int is_same(struct address *one, struct address *other)
-{
-	return one->w[3] == other->w[3] && one->w[2] == other->w[2] && one->w[1] == other->w[1] &&
-	       one->w[0] == other->w[0];
-}
-
 static __always_inline int is_v4_mapped(struct address *address)
 {
 	return !address->w[0] && !address->w[1] && address->w[2] == V4_MAPPED;

@@ -1,5 +1,6 @@
 /* The twin of programs/connect.py. */
 #include "dns.h"
+#include "slots.h"
 
 #define OUT_PORT 15001
 #define IN_PORT 15006
@@ -35,18 +36,37 @@ static __always_inline int is_ztunnels_port(struct bpf_sock_addr *ctx)
 	return ctx->user_port == bpf_htons(OUT_PORT) || ctx->user_port == bpf_htons(DNS_PORT);
 }
 
-static __always_inline void keep(struct bpf_sock_addr *ctx, struct socket_state *state, struct address *to,
-				 __u32 enrolled, struct ztunnel *ztunnel)
+static __always_inline struct call *call_of(struct bpf_sock_addr *ctx)
+{
+	struct call *call = taken_for_call(bpf_get_socket_cookie(ctx));
+	struct socket_state *state;
+
+	if (call) {
+		state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, 0);
+		if (state) {
+			state->call.ztunnel.port = 0;
+			state->client = 0;
+		}
+		return call;
+	}
+	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	return state ? &state->call : NULL;
+}
+
+static __always_inline void keep(struct bpf_sock_addr *ctx, struct call *call, struct address *to, __u32 enrolled,
+				 struct ztunnel *ztunnel)
 {
 	__be16 port;
 
-	state->original.ip = *to;
-	state->original.port = ctx->user_port;
-	state->enrolled = enrolled;
-	state->ztunnel_netns = ztunnel->netns_cookie;
+	call->original.ip = *to;
+	call->original.port = ctx->user_port;
+	call->enrolled = enrolled;
+	call->ztunnel_netns = ztunnel->netns_cookie;
 	port = port_instead(ctx, enrolled);
-	state->ztunnel.port = port;
+	call->ztunnel.port = port;
+	call->ztunnel.family = 0;
 	ctx->user_port = port;
+	call_filled(bpf_get_socket_cookie(ctx));
 	count(enrolled ? REDIRECTED : REDIRECTED_TO_POD);
 }
 
@@ -55,7 +75,7 @@ static __always_inline int redirected4(struct bpf_sock_addr *ctx, struct address
 {
 	__u32 key = ZTUNNEL;
 	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
-	struct socket_state *state;
+	struct call *call;
 
 	if (!ztunnel)
 		return without_ztunnel();
@@ -65,19 +85,19 @@ static __always_inline int redirected4(struct bpf_sock_addr *ctx, struct address
 	}
 	if (to->w[3] == ztunnel->ip4 && is_ztunnels_port(ctx))
 		return PASS;
-	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!state) {
+	call = call_of(ctx);
+	if (!call) {
 		count(REFUSED_NO_MEMORY);
 		return REFUSE;
 	}
-	state->original.family = AF_INET;
-	state->ztunnel.ip = (struct address){ { 0, 0, V4_MAPPED, ztunnel->ip4 } };
-	state->pod = (struct address){ { 0, 0, V4_MAPPED, caller->ip4 } };
+	call->original.family = AF_INET;
+	call->ztunnel.ip = (struct address){ { 0, 0, V4_MAPPED, ztunnel->ip4 } };
+	call->pod = (struct address){ { 0, 0, V4_MAPPED, caller->ip4 } };
 	if (v4_mapped)
 		ctx->user_ip6[3] = ztunnel->ip4;
 	else
 		ctx->user_ip4 = ztunnel->ip4;
-	keep(ctx, state, to, enrolled, ztunnel);
+	keep(ctx, call, to, enrolled, ztunnel);
 	return PASS;
 }
 
@@ -86,7 +106,7 @@ static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address
 {
 	__u32 key = ZTUNNEL;
 	struct ztunnel *ztunnel = bpf_map_lookup_elem(&settings, &key);
-	struct socket_state *state;
+	struct call *call;
 
 	if (!ztunnel)
 		return without_ztunnel();
@@ -96,19 +116,19 @@ static __always_inline int redirected6(struct bpf_sock_addr *ctx, struct address
 	}
 	if (is_ztunnels_port(ctx) && is_same(to, &ztunnel->ip6))
 		return PASS;
-	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!state) {
+	call = call_of(ctx);
+	if (!call) {
 		count(REFUSED_NO_MEMORY);
 		return REFUSE;
 	}
-	state->original.family = AF_INET6;
-	state->ztunnel.ip = ztunnel->ip6;
-	state->pod = caller->ip6;
+	call->original.family = AF_INET6;
+	call->ztunnel.ip = ztunnel->ip6;
+	call->pod = caller->ip6;
 	ctx->user_ip6[0] = ztunnel->ip6.w[0];
 	ctx->user_ip6[1] = ztunnel->ip6.w[1];
 	ctx->user_ip6[2] = ztunnel->ip6.w[2];
 	ctx->user_ip6[3] = ztunnel->ip6.w[3];
-	keep(ctx, state, to, enrolled, ztunnel);
+	keep(ctx, call, to, enrolled, ztunnel);
 	return PASS;
 }
 

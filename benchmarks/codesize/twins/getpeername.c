@@ -1,5 +1,5 @@
 /* The twin of programs/getpeername.py. */
-#include "maps.h"
+#include "slots.h"
 
 #define DNS_PORT 15053
 #define IPPROTO_UDP 17
@@ -16,12 +16,17 @@ static __always_inline struct endpoint *server(struct bpf_sock_addr *ctx)
 
 static __always_inline struct endpoint *dialled(struct bpf_sock_addr *ctx)
 {
+	struct bpf_sock *sk = ctx->sk;
 	struct socket_state *state;
+	struct slot *slot;
 
 	if (ctx->protocol == IPPROTO_UDP)
 		return server(ctx);
-	state = bpf_sk_storage_get(&socket_state, ctx->sk, NULL, 0);
-	return state && state->id.client && state->side == CLIENT ? &state->original : NULL;
+	slot = slot_at(connection_number(sk->src_ip6[3], sk->src_port));
+	if (slot && READ_ONCE(slot->owner) == bpf_get_socket_cookie(ctx))
+		return &slot->original;
+	state = bpf_sk_storage_get(&socket_state, sk, NULL, 0);
+	return state && state->client && state->side == CLIENT ? &state->original : NULL;
 }
 
 SEC("cgroup/getpeername4")

@@ -45,14 +45,9 @@ struct connection {
 	__u16 server_port;
 };
 
-struct connection_id {
-	__u64 client;
-	__u32 generation;
-};
-
 struct origin {
 	struct endpoint original;
-	struct connection_id id;
+	__u64 client;
 	__u64 netns_cookie;
 };
 
@@ -63,16 +58,43 @@ struct share {
 #define CLIENT 0
 #define ACCEPTING 1
 
-struct socket_state {
+struct call {
 	struct endpoint original;
-	struct connection_id id;
-	__u64 redirected;
-	__u64 ztunnel_netns;
+	__u32 enrolled;
 	struct endpoint ztunnel;
 	struct address pod;
-	__u32 side;
+	__u64 ztunnel_netns;
+};
+
+struct pending {
+	__u64 owner;
+	struct call call;
+};
+
+struct direction {
 	__u32 by_tcp;
-	__u32 enrolled;
+	__u32 redirected;
+};
+
+struct slot {
+	__u64 owner;
+	struct connection connection;
+	__u64 netns_cookie;
+	struct endpoint original;
+	__u64 joined;
+	__u64 spliced;
+	__u64 accepted;
+	__u64 answered;
+	__u64 released;
+	struct direction requests;
+	struct direction answers;
+};
+
+struct socket_state {
+	struct call call;
+	struct endpoint original;
+	__u32 side;
+	__u64 client;
 };
 
 #define QUESTIONS 8
@@ -91,11 +113,6 @@ struct dns_state {
 	struct endpoint connected;
 };
 
-struct socket_key {
-	struct connection_id id;
-	__u64 side;
-};
-
 enum count {
 	REDIRECTED,
 	REFUSED_NO_ZTUNNEL,
@@ -111,6 +128,8 @@ enum count {
 	DROPPED_DIRECT,
 	DNS_REDIRECTED,
 	SHARE_USED_UP,
+	DROPPED_TAGGED,
+	CROWDED,
 	COUNTS,
 };
 
@@ -148,6 +167,30 @@ struct {
 	__type(value, struct mesh_pod);
 } mesh_pods SEC(".maps");
 
+#define CALLS 1024
+#define CONNECTIONS 65536
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CALLS);
+	__type(key, __u32);
+	__type(value, struct pending);
+} pending SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CONNECTIONS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 2 * CONNECTIONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
@@ -178,13 +221,6 @@ struct {
 } dns_state SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, 65536);
-	__type(key, struct socket_key);
-	__type(value, __u64);
-} sockets SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTS);
 	__type(key, __u32);
@@ -197,4 +233,16 @@ static __always_inline void count(__u32 what)
 
 	if (counter)
 		++*counter;
+}
+
+static __always_inline int is_same(const struct address *one, const struct address *other)
+{
+	return one->w[3] == other->w[3] && one->w[2] == other->w[2] && one->w[1] == other->w[1] &&
+	       one->w[0] == other->w[0];
+}
+
+/* A context's address: one load a word, as the verifier refuses the wider ones that clang would make of two. */
+static __always_inline struct address address_of(__u32 *words)
+{
+	return (struct address){ { READ_ONCE(words[0]), READ_ONCE(words[1]), READ_ONCE(words[2]), READ_ONCE(words[3]) } };
 }

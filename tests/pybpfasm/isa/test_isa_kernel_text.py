@@ -16,6 +16,7 @@ from programs import connect, getsockopt, redirect, sockops
 from pybpfasm import isa
 from pybpfasm.compiler import compile_program
 from pybpfasm.isa import Alu, Atomic, Instruction, Jump, Label
+from pybpfasm.kernel import named_target
 from pybpfasm.kernel import sys as kernel
 from pybpfasm.kernel.maps import Map
 from pybpfasm.spec import ProgramSpec
@@ -86,7 +87,7 @@ def assert_same_text(instructions: list[Instruction], log: str, *, all_reached: 
 def test_listing_is_what_the_verifier_prints(module: ModuleType) -> None:
     """The programs of the mesh are listed as the verifier's log lists them."""
     program: Any = next(each for each in vars(module).values() if type(each).__name__ == "Program")
-    spec: ProgramSpec = compile_program(program)
+    spec: ProgramSpec = compile_program(program, target=named_target("6.1"))
     maps = {name: Map.create(each) for name, each in spec.maps.items()}
     try:
         with loaded(with_maps(list(spec.instructions), maps), (spec.type, spec.attach_type)) as (_, log):
