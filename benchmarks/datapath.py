@@ -2,10 +2,10 @@
 
     python benchmarks/datapath.py [--connections 20000] [--before 200000] [--rounds 5]
 
-All happens in one network namespace: a client, and a relay that echoes, or takes a stream in. "direct" is the same
-client that dials the same relay by its own address, nothing attached, so that its bytes go by plain TCP; "iptables"
-dials a server's address and is sent there by REDIRECT, as sidecars are; "merbridge" by the programs. They take turns;
-the numbers are medians of the rounds.
+All happens in one network namespace: a client, and a relay that asks for SO_ORIGINAL_DST as ztunnel does, and echoes,
+or takes a stream in. "direct" is the same client that dials the same relay by its own address, nothing attached, so
+that its bytes go by plain TCP; "iptables" dials a server's address and is sent there by REDIRECT, as sidecars are;
+"merbridge" by the programs. They take turns; the numbers are medians of the rounds.
 
 Hooks: the mean of so many runs, less that of a program that returns at once, attached beside, in the same runs; a
 connection's sock_ops is the sum over both ends, whole. `--before` connections are made first. The kernel reads a clock
@@ -124,6 +124,10 @@ while True:
         if fd == listener.fileno():
             accepted, _ = listener.accept()
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                accepted.getsockopt(socket.SOL_IP, 80, 16)
+            except OSError:
+                pass
             open_ones[accepted.fileno()] = accepted
             poll.register(accepted, select.EPOLLIN)
             continue

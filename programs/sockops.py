@@ -73,7 +73,8 @@ WRITE_HDR_OPT_CB_FLAG = 1 << 6
 # Why the length of header options is asked for: the segment size is wanted, for bytes to come.
 WRITE_HDR_TCP_CURRENT_MSS = 1
 
-TCP_SYN_SENT = 2
+TCP_FIN_WAIT1 = 4
+TCP_FIN_WAIT2 = 5
 TCP_CLOSE = 7
 
 # How many connections of one network namespace may be in set-up.
@@ -351,8 +352,9 @@ def closed(ctx: SockOps) -> None:
     """The client is gone: what was left for ztunnel goes too, once it is of no use any more. Or ztunnel's side is."""
     slot = own_slot(ctx, connection_number(ctx.local_ip6[3], ctx.local_port))
     if slot is not None:
-        # A connection that its client has closed may still wait to be accepted. Nobody asks about DNS.
-        is_asked_about = ctx.args[0] != TCP_SYN_SENT and ntohl(ctx.remote_port) != DNS_PORT
+        # A connection that its client was first to close may still wait to be accepted, with all its bytes; one that
+        # was reset is of no use to anybody. Nobody asks about DNS.
+        is_asked_about = ctx.args[0] in (TCP_FIN_WAIT1, TCP_FIN_WAIT2) and ntohl(ctx.remote_port) != DNS_PORT
         leave(slot, slot.owner, is_asked_about=is_asked_about)
         return
     if REDIRECT_TO_APP:

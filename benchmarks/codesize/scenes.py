@@ -462,7 +462,7 @@ SOCKOPS: Choices = {
     "op": (3, 4, 5, 10, 14, 0, 2, 6, 15, 1 << 31, U32),
     "side": ("client", "accepting"),
     "sk": ("there", "none"),
-    "arg0": (1, 0, 2),
+    "arg0": (1, 0, 4, 5),
     "arg1": (7, 0, 1),
     "to_ztunnel": (True, False),
     "port": (OUT_PORT, 443, DNS_PORT),

@@ -137,7 +137,8 @@ enum {
 };
 
 #define BPF_WRITE_HDR_TCP_CURRENT_MSS 1
-#define BPF_TCP_SYN_SENT 2
+#define BPF_TCP_FIN_WAIT1 4
+#define BPF_TCP_FIN_WAIT2 5
 #define BPF_TCP_CLOSE 7
 
 struct sk_msg_md {

@@ -304,8 +304,9 @@ static __always_inline void closed(struct bpf_sock_ops *ctx)
 	__u64 netns_cookie;
 
 	if (slot) {
-		leave(slot, READ_ONCE(slot->owner),
-		      ctx->args[0] != BPF_TCP_SYN_SENT && bpf_ntohl(ctx->remote_port) != DNS_PORT);
+		int is_asked_about = ctx->args[0] == BPF_TCP_FIN_WAIT1 || ctx->args[0] == BPF_TCP_FIN_WAIT2;
+
+		leave(slot, READ_ONCE(slot->owner), is_asked_about && bpf_ntohl(ctx->remote_port) != DNS_PORT);
 		return;
 	}
 	if (REDIRECT_TO_APP) {
