@@ -28,7 +28,8 @@ class Network:
         self.subnet = ipaddress.IPv4Network(subnet)
         self.dual_stack = dual_stack
         self.gateway = str(self.subnet[1])
-        self._free = (str(address) for address in itertools.islice(self.subnet.hosts(), 1, None))
+        # From one end to the other, again and again: an address that was given up comes back late.
+        self._next = itertools.cycle(str(address) for address in itertools.islice(self.subnet.hosts(), 1, None))
         self._used: set[str] = set()
         self._numbers = itertools.count()
         self.namespace_fd = new_namespace(ip6=dual_stack)
@@ -44,11 +45,17 @@ class Network:
 
     def reserve(self, address: str | None) -> str:
         """The address asked for, or the next free one; raises ValueError when it is taken or not of this subnet."""
-        chosen = address or next(free for free in self._free if free not in self._used)
+        chosen = address or self._next_free()
         if ipaddress.IPv4Address(chosen) not in self.subnet or chosen in self._used | {self.gateway}:
             raise ValueError(f"{chosen} is not a free address of network {self.name}, {self.subnet}")
         self._used.add(chosen)
         return chosen
+
+    def _next_free(self) -> str:
+        for _ in range(self.subnet.num_addresses):
+            if (address := next(self._next)) not in self._used:
+                return address
+        raise ValueError(f"network {self.name}, {self.subnet}, has no free address left")
 
     def release(self, address: str) -> None:
         """Let another pod ask for this address."""

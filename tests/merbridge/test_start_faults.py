@@ -18,12 +18,13 @@ from programs import PROGRAMS
 
 # Runs `merbridge` commands, each in a fork of one process in which everything is imported. Each job is one JSON line:
 # the arguments, and the number of the bpf() call at which to fail (an errno) or to be killed (null). With `others` not
-# bpf() is counted but mkdir, rmdir, unlink, rename, mount, umount, setns, and what is sent by netlink. `run` ends where
-# its loop would begin. The answer is one JSON line.
+# bpf() is counted but mkdir, rmdir, unlink, rename, mount, umount, setns, and what is sent by netlink. With `events` it
+# is told of processes by the kernel. `run` ends where its loop would begin. The answer is one JSON line.
 _DRIVER = """
 import json, os, signal, sys
 import pyroute2
 from merbridge import app, cli
+from merbridge.watchers.process_events import NoEvents
 from pybpfasm.kernel import sys as kernel
 
 real, libc = kernel._plain_syscall, kernel.libc
@@ -57,6 +58,8 @@ def run(job):
     else:
         kernel._plain_syscall = syscall
     app._loop = lambda *anything: None
+    if not job["events"]:
+        app.open_process_events = lambda *anything: NoEvents("")
     try:
         status = cli.main(job["arguments"])
     except SystemExit as exit_:
@@ -102,14 +105,14 @@ class Commands:
         )
 
     def start(
-        self, *flags: str, call: int = 0, errno: int | None = None, others: bool = False
+        self, *flags: str, call: int = 0, errno: int | None = None, others: bool = False, events: bool = False
     ) -> tuple[int, list[str]]:
         """Run an agent up to its loop, with a fault at one of its calls; its exit status and its lines."""
-        return self._do([*self._run, *flags], call, errno, others=others)
+        return self._do([*self._run, *flags], call, errno, others=others, events=events)
 
-    def calls_of_start(self) -> int:
+    def calls_of_start(self, *, events: bool = False) -> int:
         """How many bpf() calls a start makes that is not disturbed."""
-        status, lines = self.start()
+        status, lines = self.start(events=events)
         assert status == 0, lines
         return int(lines[-1].removeprefix("calls "))
 
@@ -132,10 +135,12 @@ class Commands:
         """End the driver."""
         self.process.communicate(timeout=10)
 
-    def _do(self, arguments: list[str], call: int, errno: int | None, *, others: bool = False) -> tuple[int, list[str]]:
+    def _do(
+        self, arguments: list[str], call: int, errno: int | None, *, others: bool = False, events: bool = False
+    ) -> tuple[int, list[str]]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        job = {"arguments": arguments, "call": call, "errno": errno, "others": others}
+        job = {"arguments": arguments, "call": call, "errno": errno, "others": others, "events": events}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -236,6 +241,18 @@ def test_adoption_killed_at_any_call_is_made_good(cluster: Cluster, commands: Co
     report = commands.status()
     assert {hook["name"]: hook["link_id"] for hook in report["hooks"]} == links
     assert report["out_port"] == 15001
+
+
+def test_process_events_that_fail_stop_no_start(commands: Commands) -> None:
+    """Whichever of their bpf() calls fails, the agent starts, and is told of processes in another way."""
+    without = commands.calls_of_start()
+    commands.cleanup()
+    every = commands.calls_of_start(events=True)
+    assert every > without + 10
+    for call in range(without - 6, every + 1, 2):
+        commands.cleanup()
+        status, lines = commands.start(call=call, errno=EINVAL, events=True)
+        assert status == 0, (call, lines)
 
 
 # --- calls other than bpf() ------------------------------------------------------------------------------------------
