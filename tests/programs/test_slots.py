@@ -92,8 +92,6 @@ class Machine:
         self.world = sim.World(cgroup_id=4711)
         self.chance = random.Random(seed)  # noqa: S311 - the same story each time is wanted
         self.sockets_made = 0
-        self.open: list[Connection] = []
-        self.coverage: dict[str, Any] = {}
         for name, flags in (("pod", IN_MESH), ("other", IN_MESH), ("host", IS_HOST)):
             self.know(NETNS[name], flags, *ADDRESSES[name])
         self.maps["settings"].update(ZTUNNEL, struct.pack("<Q", ZTUNNEL_NETNS) + both(*ZTUNNEL_ADDRESSES) + bytes(4))
@@ -106,10 +104,7 @@ class Machine:
 
     def run(self, name: str, ctx: sim.Context) -> sim.Result:
         """Run a program."""
-        result = sim.run(self.programs[name], ctx, maps=self.maps, world=self.world)
-        known = self.coverage.get(name)
-        self.coverage[name] = result.coverage if known is None else known | result.coverage
-        return result
+        return sim.run(self.programs[name], ctx, maps=self.maps, world=self.world)
 
     def count(self, what: Count) -> int:
         """How often something was counted."""
@@ -126,9 +121,7 @@ class Machine:
         """A new one."""
         family = self.chance.choice((socket.AF_INET, socket.AF_INET6))
         sock = sim.Sock(cookie=self.cookie(), netns_cookie=NETNS[caller], family=family)
-        made = Connection(caller, family, sock)
-        self.open.append(made)
-        return made
+        return Connection(caller, family, sock)
 
     def connect(self, one: Connection) -> None:
         """connect(): to anywhere from a pod, to the pod from the host."""
