@@ -336,6 +336,7 @@ class Agent:
         else:
             self._say("reconcile", "")
             self.annotate()
+        self._say("process_events", self._observer.problem)
         self._tell_drift(datapath.drift)
         took = time.monotonic() - start
         self.reconciling.add(took)

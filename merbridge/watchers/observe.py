@@ -83,6 +83,8 @@ class NodeObserver:
         self._namespaces = NetnsTable(proc)
         self._events: ProcessEvents | None = None
         self._host_cookie = 0
+        # A line on events that cannot be read: all processes are looked at then.
+        self.problem = ""
         self._witnesses: frozenset[int] = frozenset()
         self._new_witnesses: frozenset[int] = frozenset()
 
@@ -149,8 +151,11 @@ class NodeObserver:
             return None
         try:
             changes = self._events.read()
-        except Exception:  # noqa: BLE001  # whatever it is, as if it had been lost
+        except Exception as error:  # noqa: BLE001  # whatever it is, as if it had been lost
+            self.problem = " ".join(f"{self._events.way}: cannot be read: {error}".split())
             changes = ProcessChanges(is_whole=False)
+        else:
+            self.problem = ""
         if changes is None:
             return None
         # One may have ended before it was watched: look once more.

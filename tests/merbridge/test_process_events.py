@@ -366,6 +366,23 @@ def test_after_a_look_at_all_each_pair_is_told_of_again(tree: Path, run: Run, tr
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
+def test_events_that_cannot_be_read_are_told(tree: Path) -> None:
+    """All processes are looked at then, and it is a line for the log and `status`."""
+
+    class Broken(NoEvents):
+        way = "tracepoints"
+
+        def read(self) -> ProcessChanges | None:
+            raise OSError("no\nring")
+
+    events = Broken("")
+    try:
+        observer = following(tree, events)
+        assert observer.problem == "tracepoints: cannot be read: no ring"
+    finally:
+        events.close()
+
+
 def test_a_loss_is_made_good(tree: Path, run: Run) -> None:
     """More than the ring holds: that is counted, and all processes are looked at."""
     uid, other = new_uid(), new_uid()
