@@ -4,7 +4,7 @@ An array's element is a slot. Its number comes from the socket's cookie, or from
 call and each connection has one slot that it can have; if that is taken, it is kept elsewhere (`socket_state`,
 `original_dst`), which is slower. No connection's is taken away while somebody needs it.
 
-Who has a slot is said by `owner`, which is changed by compare and exchange alone:
+Who has a slot is said by `owner`, which is changed by atomics alone:
 
     0                               nobody
     cookie                          the socket with this cookie
